@@ -1,0 +1,44 @@
+//! Settings of the engine: plain data. Only the process reads them from flags, environment and files.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How blocks are found, read and written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How often the block store is listed for blocks that others wrote, in seconds.
+    pub blocklist_poll_seconds: u64,
+    /// Spans in one batch of a scan's output.
+    pub scan_batch_rows: usize,
+    /// Row groups and live slices scanned at the same time by one query; 0 means as many as there are cores.
+    pub scan_parallelism: usize,
+    /// Largest number of spans that one scan of live spans holds decoded at a time.
+    pub live_chunk_spans: usize,
+    /// Number of blocks whose footers are kept in memory.
+    pub footer_cache_blocks: usize,
+    /// How many blocks may fail to be read before a query fails; failed blocks are reported.
+    pub tolerate_failed_blocks: u32,
+    /// False-positive rate of the bloom filters of trace ids.
+    pub bloom_false_positive: f64,
+    /// Size of one bloom filter file in bytes.
+    pub bloom_shard_size_bytes: u32,
+    /// A row group is closed when it holds about this many field values (Tempo's `parquet_row_group_size_bytes`).
+    pub row_group_values: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            blocklist_poll_seconds: 10,
+            scan_batch_rows: 8192,
+            scan_parallelism: 0,
+            live_chunk_spans: 65_536,
+            footer_cache_blocks: 4096,
+            tolerate_failed_blocks: 0,
+            bloom_false_positive: 0.01,
+            bloom_shard_size_bytes: 102_400,
+            row_group_values: 100_000_000,
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! What a block is, where it lives, which blocks exist, and how a plan runs over blocks and live spans.
+//!
+//! Knows no query language and no public wire.
+
+pub mod block;
+pub mod catalog;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod scan;
+pub mod store;
+pub mod tenant;
+pub mod trace;
+
+mod engine;
+
+pub use engine::{Engine, FoundTrace, Snapshot};
+pub use error::{Error, ErrorKind, Result};
+pub use tenant::TenantId;
+pub use trace::{Trace, TraceId};

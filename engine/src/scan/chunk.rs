@@ -1,0 +1,55 @@
+//! The shape of a scan: leaf columns in, flat span columns out, for one unit of work at a time.
+
+use std::{fmt::Debug, sync::Arc};
+
+use arrow::array::{ArrayRef, UInt32Array};
+use async_trait::async_trait;
+
+use super::columns::SpanColumn;
+use crate::error::Result;
+
+/// The spans of one unit of work (a row group of a block, or a slice of the live traces), decoded column by column.
+///
+/// Usage: [`load`](Self::load) what the filter needs, [`column`](Self::column) it whole, evaluate; stop if nothing is left;
+/// `load` the rest, and take from it only the chosen spans.
+#[async_trait]
+pub trait SpanChunk: Debug + Send {
+    /// Number of spans.
+    fn span_count(&self) -> usize;
+
+    /// Fetches the bytes of these columns, in few coalesced requests. Loading a column twice costs nothing.
+    async fn load(&mut self, columns: &[SpanColumn]) -> Result<()>;
+
+    /// The values of a loaded column: for the spans at `selection` (ascending span numbers), or for all. The array has the
+    /// type of [`SpanColumn::data_type`] and one entry a span.
+    fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef>;
+
+    /// Counters, for EXPLAIN ANALYZE and for search metrics.
+    fn stats(&self) -> ChunkStats;
+}
+
+/// What reading a chunk has cost so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChunkStats {
+    /// Bytes asked of the store.
+    pub bytes_read: u64,
+    /// Requests made to the store.
+    pub requests: u64,
+    /// Spans the chunk holds.
+    pub spans: u64,
+    /// Traces the chunk holds.
+    pub traces: u64,
+}
+
+/// Opens chunks; cheap to hold in a plan.
+#[async_trait]
+pub trait ChunkSource: Debug + Send + Sync {
+    /// Opens the chunk. Reads no more than metadata.
+    async fn open(self: Arc<Self>) -> Result<Box<dyn SpanChunk>>;
+
+    /// What this is, for EXPLAIN: a block id and row group, or live spans.
+    fn describe(&self) -> String;
+
+    /// Earliest and latest time (Unix nanoseconds, inclusive) that a span of this chunk can start at, if known.
+    fn start_time_bounds(&self) -> Option<(i64, i64)>;
+}

@@ -1,0 +1,18 @@
+//! The scan: nested on disk, flat in memory. A DataFusion table whose rows are spans, over blocks and live spans.
+
+mod chunk;
+mod columns;
+mod exec;
+mod live;
+mod live_chunk;
+mod prune;
+mod table;
+
+pub use chunk::{ChunkSource, ChunkStats, SpanChunk};
+pub use columns::{
+    AttributeScope, SpanColumn, SpanField, any_value_type, dictionary_type, list_of, schema_of, service_stats_type, timestamp_type,
+};
+pub use exec::SpanScanExec;
+pub use live::{LiveSegment, LiveSpans, NoLiveSpans};
+pub use live_chunk::{LiveChunkSource, flatten};
+pub use table::SpansTable;

@@ -1,0 +1,65 @@
+//! What a scan need not look at, read off its filters: blocks outside the time range asked for.
+
+use datafusion::{
+    common::ScalarValue,
+    logical_expr::{Expr, Operator},
+};
+
+use super::columns::SpanField;
+use crate::block::BlockMeta;
+
+/// Bounds that every row of the answer keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pruning {
+    /// No span starts before this, in Unix nanoseconds.
+    pub start_at_least: i64,
+    /// No span starts after this, in Unix nanoseconds.
+    pub start_at_most: i64,
+}
+
+impl Pruning {
+    /// The bounds that the conjunction of `filters` implies.
+    pub fn of(filters: &[Expr]) -> Self {
+        let mut bounds = Self { start_at_least: i64::MIN, start_at_most: i64::MAX };
+        for filter in filters {
+            bounds.add(filter);
+        }
+        bounds
+    }
+
+    fn add(&mut self, filter: &Expr) {
+        let Expr::BinaryExpr(binary) = filter else { return };
+        if binary.op == Operator::And {
+            self.add(&binary.left);
+            self.add(&binary.right);
+            return;
+        }
+        let (op, value) = match (start_time_literal(&binary.left, &binary.right), start_time_literal(&binary.right, &binary.left)) {
+            (Some(v), _) => (binary.op, v),
+            (_, Some(v)) => (binary.op.swap().unwrap_or(Operator::NotEq), v),
+            _ => return,
+        };
+        match op {
+            Operator::Gt | Operator::GtEq => self.start_at_least = self.start_at_least.max(value),
+            Operator::Lt | Operator::LtEq => self.start_at_most = self.start_at_most.min(value),
+            Operator::Eq => {
+                self.start_at_least = self.start_at_least.max(value);
+                self.start_at_most = self.start_at_most.min(value);
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether no span of this block can be in the answer.
+    pub fn excludes_block(&self, meta: &BlockMeta) -> bool {
+        let second = 1_000_000_000; // metas of other writers are cut to whole seconds
+        let (start, end) = (meta.start_time.as_nanosecond() as i64, meta.end_time.as_nanosecond() as i64);
+        start > self.start_at_most || end.saturating_add(second) < self.start_at_least
+    }
+}
+
+/// The literal's nanoseconds, if this is the start time column compared with a timestamp.
+fn start_time_literal(column: &Expr, literal: &Expr) -> Option<i64> {
+    let (Expr::Column(column), Expr::Literal(ScalarValue::TimestampNanosecond(Some(value), _), _)) = (column, literal) else { return None };
+    (column.name == SpanField::StartTime.describe().0).then_some(*value)
+}

@@ -1,0 +1,122 @@
+//! The table of spans: every column of `SpanField`, and whatever attributes were asked for.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::{
+    catalog::{Session, TableProvider},
+    common::DFSchema,
+    error::Result as DfResult,
+    logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
+    physical_plan::ExecutionPlan,
+};
+
+use super::{
+    LiveChunkSource, SpanScanExec,
+    chunk::ChunkSource,
+    columns::{SpanColumn, SpanField, schema_of},
+    exec::ScanUnit,
+};
+use crate::{Engine, error::Result, tenant::TenantId};
+
+/// The spans of one tenant as a DataFusion table.
+#[derive(Debug)]
+pub struct SpansTable {
+    engine: Arc<Engine>,
+    tenant: TenantId,
+    columns: Arc<[SpanColumn]>,
+    schema: SchemaRef,
+}
+
+impl SpansTable {
+    /// The fixed columns, in table order.
+    pub fn new(engine: Arc<Engine>, tenant: TenantId) -> Self {
+        Self::with_columns(engine, tenant, [])
+    }
+
+    /// The fixed columns, and these behind them.
+    pub fn with_columns(engine: Arc<Engine>, tenant: TenantId, more: impl IntoIterator<Item = SpanColumn>) -> Self {
+        let columns: Arc<[SpanColumn]> = SpanField::ALL.into_iter().map(SpanColumn::Field).chain(more).collect();
+        let schema = schema_of(&columns);
+        Self { engine, tenant, columns, schema }
+    }
+
+    /// The units of work of a scan that starts now.
+    async fn units(&self, prune: &super::prune::Pruning) -> Result<Vec<ScanUnit>> {
+        let snapshot = self.engine.snapshot(&self.tenant);
+        let mut units = Vec::new();
+        for segment in snapshot.live {
+            units.extend(live_units(segment.traces, self.engine.config().live_chunk_spans));
+        }
+        for meta in snapshot.blocks.iter() {
+            if prune.excludes_block(meta) {
+                continue;
+            }
+            match self.engine.open_block(&self.tenant, meta).await {
+                Ok(block) => units.extend(block.row_groups().map(|i| ScanUnit::new(block.row_group(i)))),
+                Err(e) if e.kind() == crate::ErrorKind::Unsupported => tracing::warn!(block = %meta.block_id, error = %e, "block skipped"),
+                Err(e) => return Err(e.context(format!("block {}", meta.block_id))),
+            }
+        }
+        Ok(units)
+    }
+}
+
+/// Live traces in slices of about `spans` spans.
+fn live_units(traces: Vec<Arc<crate::Trace>>, spans: usize) -> Vec<ScanUnit> {
+    let mut units = Vec::new();
+    let (mut slice, mut held) = (Vec::new(), 0);
+    for trace in traces {
+        held += trace.span_count();
+        slice.push(trace);
+        if held >= spans {
+            units.push(ScanUnit::new(Arc::new(LiveChunkSource::new(std::mem::take(&mut slice))) as Arc<dyn ChunkSource>));
+            held = 0;
+        }
+    }
+    if !slice.is_empty() {
+        units.push(ScanUnit::new(Arc::new(LiveChunkSource::new(slice)) as Arc<dyn ChunkSource>));
+    }
+    units
+}
+
+#[async_trait]
+impl TableProvider for SpansTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        Ok(filters
+            .iter()
+            .map(|f| if f.is_volatile() { TableProviderFilterPushDown::Unsupported } else { TableProviderFilterPushDown::Exact })
+            .collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let predicate = match conjunction(filters.iter().cloned()) {
+            Some(expr) => Some(state.create_physical_expr(expr, &DFSchema::try_from(self.schema.clone())?)?),
+            None => None,
+        };
+        let prune = super::prune::Pruning::of(filters);
+        let units = self.units(&prune).await?;
+        let projection = projection.cloned().unwrap_or_else(|| (0..self.columns.len()).collect());
+        let config = self.engine.config();
+        let parallelism = match config.scan_parallelism {
+            0 => state.config().target_partitions(),
+            n => n,
+        };
+        Ok(Arc::new(SpanScanExec::new(self.columns.clone(), projection, predicate, units, parallelism, config.scan_batch_rows, limit)?))
+    }
+}

@@ -1,0 +1,2 @@
+//! process
+fn main() {}
