@@ -6,6 +6,7 @@ pub mod block;
 pub mod catalog;
 pub mod clock;
 pub mod config;
+pub mod derive;
 pub mod error;
 pub mod scan;
 pub mod store;

@@ -49,3 +49,27 @@ impl fmt::Debug for TenantId {
         write!(f, "TenantId({})", self.0)
     }
 }
+
+/// Header (HTTP) or metadata key (gRPC, Flight) that names the tenant.
+pub const TENANT_HEADER: &str = "x-scope-orgid";
+
+/// Whether requests name their tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tenancy {
+    /// Every request is for [`TenantId::SINGLE`]; the header is ignored (Tempo's `multitenancy_enabled: false`).
+    #[default]
+    Single,
+    /// Every request must name its tenant in [`TENANT_HEADER`].
+    FromHeader,
+}
+
+impl Tenancy {
+    /// The tenant of a request with this header.
+    pub fn resolve(self, header: Option<&str>) -> Result<TenantId, Error> {
+        match (self, header) {
+            (Self::Single, _) => Ok(TenantId::single()),
+            (Self::FromHeader, Some(name)) => name.parse(),
+            (Self::FromHeader, None) => Err(Error::new(crate::ErrorKind::Unauthenticated, "no org id: send the tenant in X-Scope-OrgID")),
+        }
+    }
+}
