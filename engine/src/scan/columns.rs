@@ -68,6 +68,7 @@ pub enum SpanField {
     RootServiceName,
     RootSpanName,
     TraceStartTime,
+    TraceEndTime,
     TraceDurationNs,
     NestedSetLeft,
     NestedSetRight,
@@ -80,7 +81,7 @@ pub enum SpanField {
 
 impl SpanField {
     /// All fixed columns, in table order.
-    pub const ALL: [SpanField; 32] = {
+    pub const ALL: [SpanField; 33] = {
         use SpanField::*;
         [
             TraceId,
@@ -107,6 +108,7 @@ impl SpanField {
             RootServiceName,
             RootSpanName,
             TraceStartTime,
+            TraceEndTime,
             TraceDurationNs,
             NestedSetLeft,
             NestedSetRight,
