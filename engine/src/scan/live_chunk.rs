@@ -196,6 +196,7 @@ impl<'a> Row<'a> {
             SpanField::RootServiceName => borrowed(&facts.root_service_name),
             SpanField::RootSpanName => borrowed(&facts.root_span_name),
             SpanField::TraceStartTime => Cell::Number(facts.start_unix_nanos as i64),
+            SpanField::TraceEndTime => Cell::Number(facts.end_unix_nanos as i64),
             SpanField::TraceDurationNs => Cell::Number(facts.end_unix_nanos.wrapping_sub(facts.start_unix_nanos) as i64),
             SpanField::NestedSetLeft => Cell::Number(at.left.into()),
             SpanField::NestedSetRight => Cell::Number(at.right.into()),
@@ -401,6 +402,7 @@ mod tests {
             SpanField::RootServiceName => ["a", "a", "a"],
             SpanField::RootSpanName => ["span 10", "span 10", "span 10"],
             SpanField::TraceStartTime => ["10", "10", "10"],
+            SpanField::TraceEndTime => ["23", "23", "23"],
             SpanField::TraceDurationNs => ["13", "13", "13"],
             SpanField::NestedSetLeft => ["1", "2", "0"],
             SpanField::NestedSetRight => ["4", "3", "0"],
@@ -412,7 +414,7 @@ mod tests {
         };
         for field in SpanField::ALL {
             let array = flatten(&traces, &SpanColumn::Field(field)).unwrap();
-            let is_time = matches!(field, SpanField::StartTime | SpanField::EndTime | SpanField::TraceStartTime);
+            let is_time = matches!(field, SpanField::StartTime | SpanField::EndTime | SpanField::TraceStartTime | SpanField::TraceEndTime);
             let expected = expected(field).map(|s| if is_time { time(s) } else { s.to_owned() });
             assert_eq!(show(&array), expected, "{field:?}");
         }
