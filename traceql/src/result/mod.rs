@@ -1,5 +1,6 @@
 //! Tempo's answers, made from rows.
 
 pub mod json;
+pub mod metrics;
 pub mod search;
 pub mod trace;
