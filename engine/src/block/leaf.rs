@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use arrow::array::StringArray;
 use bytes::Bytes;
 use parquet::basic::Compression;
 
@@ -102,6 +103,22 @@ impl LeafPages<'_> {
         Ok((values, levels))
     }
 
+    /// The dictionary of a text leaf, if all its pages use it. Decompresses nothing else.
+    pub fn dictionary(&self) -> Result<Option<StringArray>> {
+        let mut pages = self.pages();
+        let Some(dictionary) = pages.dictionary()? else { return Ok(None) };
+        let mut decoder = Decoder::new(self.column.physical, self.column.text)?;
+        decoder.dictionary(&dictionary)?;
+        match decoder.finish()? {
+            Dense::Text(text) => Ok(Some(text.values)),
+            _ => Ok(None),
+        }
+    }
+
+    fn pages(&self) -> Pages<'_> {
+        Pages::new(self.segments, self.codec, self.column.max_rep > 0, self.column.max_def > 0, self.entries)
+    }
+
     fn append_levels(&self, page: &DataPage, levels: &mut Levels) -> Result<()> {
         if self.column.max_rep > 0 {
             decode_levels(&page.reps, self.column.max_rep, page.entries, &mut levels.reps)?;
@@ -116,7 +133,7 @@ impl LeafPages<'_> {
     fn decode_values(&self, mut visit: impl FnMut(&DataPage, usize) -> Result<()>) -> Result<Dense> {
         let column = self.column;
         let mut decoder = Decoder::new(column.physical, column.text)?;
-        let mut pages = Pages::new(self.segments, self.codec, column.max_rep > 0, column.max_def > 0, self.entries);
+        let mut pages = self.pages();
         let mut data = false;
         while let Some(page) = pages.next_page()? {
             match page {
@@ -159,6 +176,9 @@ impl LeafPages<'_> {
             return Err(Error::data("levels and values do not fit together"));
         }
         let gone = || Error::data(format!("row {row} is not where the offset index says"));
+        if levels.reps.first().is_some_and(|rep| *rep != 0) {
+            return Err(Error::data("a page that the offset index points to starts within a row"));
+        }
         let range = if self.column.max_rep == 0 {
             if row < entries { row..row + 1 } else { return Err(gone()) }
         } else {

@@ -119,8 +119,7 @@ impl Leaves {
             if !fits {
                 return Err(Error::data(format!("column {} is nested in an unexpected way", column.path())));
             }
-            let leaf =
-                LeafColumn { index, path: column.path().string(), physical, text: kind == Kind::Text, max_rep, max_def, depth };
+            let leaf = LeafColumn { index, path: column.path().string(), physical, text: kind == Kind::Text, max_rep, max_def, depth };
             by_path.insert(path, leaf);
         }
         Ok(Self { by_path })
@@ -188,13 +187,8 @@ pub(super) fn scope_path(scope: AttributeScope) -> (&'static str, u32) {
 }
 
 /// All scopes.
-pub(super) const SCOPES: [AttributeScope; 5] = [
-    AttributeScope::Resource,
-    AttributeScope::Instrumentation,
-    AttributeScope::Span,
-    AttributeScope::Event,
-    AttributeScope::Link,
-];
+pub(super) const SCOPES: [AttributeScope; 5] =
+    [AttributeScope::Resource, AttributeScope::Instrumentation, AttributeScope::Span, AttributeScope::Event, AttributeScope::Link];
 
 /// Attributes that vParquet4 and 3 have columns for whatever the configuration: scope, key, column, whether an integer.
 pub(super) const STATIC_COLUMNS: [(AttributeScope, &str, &str, bool); 11] = {
@@ -329,7 +323,10 @@ mod tests {
     #[test]
     fn wrappers_are_left_out_of_paths() {
         let path = |p: &str| logical_path(&p.split('.').map(str::to_owned).collect::<Vec<_>>());
-        assert_eq!(path("rs.list.element.ss.list.element.Spans.list.element.Attrs.list.element.Value.list.element"), "rs.ss.Spans.Attrs.Value");
+        assert_eq!(
+            path("rs.list.element.ss.list.element.Spans.list.element.Attrs.list.element.Value.list.element"),
+            "rs.ss.Spans.Attrs.Value"
+        );
         assert_eq!(path("ServiceStats.key_value.key"), "ServiceStats.ServiceName");
         assert_eq!(path("ServiceStats.key_value.value.SpanCount"), "ServiceStats.SpanCount");
         assert_eq!(path("TraceID"), "TraceID");

@@ -69,6 +69,33 @@ impl<'a> Pages<'a> {
 
     /// The next page; `None` at the end.
     pub fn next_page(&mut self) -> Result<Option<Page>> {
+        match self.next_stored()? {
+            Some((header, stored)) => self.page(header, stored).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The dictionary, if all data pages use it. Nothing but the dictionary is decompressed; no page is left after this.
+    pub fn dictionary(&mut self) -> Result<Option<DictionaryPage>> {
+        let mut dictionary = None;
+        while let Some((header, stored)) = self.next_stored()? {
+            match header.kind {
+                PageKind::Dictionary { .. } => {
+                    if let Page::Dictionary(page) = self.page(header, stored)? {
+                        dictionary = Some(page);
+                    }
+                }
+                PageKind::V1 { encoding: Encoding::Dictionary, .. } | PageKind::V2 { encoding: Encoding::Dictionary, .. } => {}
+                // A page of nulls may be of any encoding.
+                PageKind::V2 { entries, nulls, .. } if entries == nulls => {}
+                _ => return Ok(None),
+            }
+        }
+        Ok(dictionary)
+    }
+
+    /// The next page as it is stored.
+    fn next_stored(&mut self) -> Result<Option<(PageHeader, Bytes)>> {
         loop {
             let Some(segment) = self.segments.first() else { return Ok(None) };
             if self.at >= segment.len() {
@@ -82,18 +109,16 @@ impl<'a> Pages<'a> {
                 return Err(Error::data("a page reaches past the end of its column chunk"));
             }
             self.at = start + header.stored_len;
-            if header.kind == PageKind::Other {
-                continue;
+            if header.kind != PageKind::Other {
+                return Ok(Some((header, segment.slice(start..self.at))));
             }
-            let stored = segment.slice(start..self.at);
-            if header.crc.is_some_and(|crc| crc != crc32fast::hash(&stored)) {
-                return Err(Error::data("a page's checksum is wrong"));
-            }
-            return self.page(header, stored).map(Some);
         }
     }
 
     fn page(&mut self, header: PageHeader, stored: Bytes) -> Result<Page> {
+        if header.crc.is_some_and(|crc| crc != crc32fast::hash(&stored)) {
+            return Err(Error::data("a page's checksum is wrong"));
+        }
         match header.kind {
             PageKind::Dictionary { values, encoding } => {
                 if encoding != Encoding::Plain && encoding != Encoding::Dictionary {

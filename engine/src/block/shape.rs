@@ -5,11 +5,7 @@ use std::sync::OnceLock;
 
 use arrow::array::UInt32Array;
 
-use super::{
-    leaf::Levels,
-    leaves::depth,
-    values::Dense,
-};
+use super::{leaf::Levels, leaves::depth, values::Dense};
 use crate::error::{Error, Result};
 
 /// Which spans belong together. Traces, resources, scopes and spans are numbered in stored order.

@@ -41,9 +41,23 @@ impl Encoding {
 /// What a page is, with the counts of its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PageKind {
-    Dictionary { values: usize, encoding: Encoding },
-    V1 { entries: usize, encoding: Encoding, levels: Encoding },
-    V2 { entries: usize, nulls: usize, encoding: Encoding, defs_len: usize, reps_len: usize, compressed: bool },
+    Dictionary {
+        values: usize,
+        encoding: Encoding,
+    },
+    V1 {
+        entries: usize,
+        encoding: Encoding,
+        levels: Encoding,
+    },
+    V2 {
+        entries: usize,
+        nulls: usize,
+        encoding: Encoding,
+        defs_len: usize,
+        reps_len: usize,
+        compressed: bool,
+    },
     /// An index page, or one of a later version of the format.
     Other,
 }

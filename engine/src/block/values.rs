@@ -404,9 +404,8 @@ impl Packed {
 
     /// Ends a value at the end of the buffer.
     fn close(&mut self) -> Result<()> {
-        let end = i32::try_from(self.bytes.len()).map_err(|_| {
-            Error::new(ErrorKind::Unsupported, "the values of a column chunk are over 2 GiB: use smaller row groups")
-        })?;
+        let end = i32::try_from(self.bytes.len())
+            .map_err(|_| Error::new(ErrorKind::Unsupported, "the values of a column chunk are over 2 GiB: use smaller row groups"))?;
         self.offsets.push(end);
         Ok(())
     }
