@@ -5,7 +5,9 @@ mod assemble;
 mod attributes;
 mod bloom;
 mod chunk;
+mod columns;
 mod fields;
+mod index;
 mod leaf;
 mod leaves;
 mod levels;
@@ -15,13 +17,22 @@ mod promoted;
 mod reader;
 mod records;
 mod rows;
+mod schema;
 mod shape;
+mod shred;
 mod thrift;
+mod value_json;
 mod values;
 mod version;
 mod writer;
 
+pub use bloom::{Bloom, BloomShard, shard_of};
 pub use meta::{BlockMeta, DedicatedColumn, DedicatedScope, DedicatedType};
 pub use reader::{BlockReader, FooterCache};
 pub use version::Version;
 pub use writer::write_block;
+
+#[cfg(test)]
+mod read_tests;
+#[cfg(test)]
+mod write_tests;

@@ -93,8 +93,6 @@ pub(super) struct DedicatedPlace {
     pub leaf: usize,
     /// Its levels.
     pub shape: ShapeId,
-    /// The type of its values.
-    pub kind: DedicatedType,
 }
 
 /// Where everything is.
@@ -206,8 +204,11 @@ impl Builder<'_> {
     }
 
     fn resource_spans(&mut self) -> Result<Vec<TypePtr>> {
-        let mut resource =
-            vec![self.text("ServiceName", Style::Dictionary)?, self.attributes(2, |l| &mut l.resource)?, self.i32("DroppedAttributesCount")?];
+        let mut resource = vec![
+            self.text("ServiceName", Style::Dictionary)?,
+            self.attributes(2, |l| &mut l.resource)?,
+            self.i32("DroppedAttributesCount")?,
+        ];
         resource.extend(self.dedicated_group(DedicatedScope::Resource, |l| &mut l.resource)?);
         Ok(vec![group("Resource", resource)?, self.repeated("ss", |b| &mut b.layout.scope_spans, Self::scope_spans)?])
     }
@@ -219,11 +220,7 @@ impl Builder<'_> {
             self.attributes(3, |l| &mut l.scope)?,
             self.i32("DroppedAttributesCount")?,
         ];
-        Ok(vec![
-            group("Scope", scope)?,
-            self.repeated("Spans", |b| &mut b.layout.spans, Self::span)?,
-            self.i32("SpanCount")?,
-        ])
+        Ok(vec![group("Scope", scope)?, self.repeated("Spans", |b| &mut b.layout.spans, Self::span)?, self.i32("SpanCount")?])
     }
 
     fn span(&mut self) -> Result<Vec<TypePtr>> {
@@ -312,7 +309,7 @@ impl Builder<'_> {
                 let (leaf, shape) = (self.shape_of.len(), self.shapes);
                 fields.push(self.leaf(primitive, &format!("{prefix}{:02}", i + 1), Repetition::REPEATED, style)?);
                 let place = place(&mut self.layout);
-                let column_place = DedicatedPlace { slot: place.columns.len(), leaf, shape, kind };
+                let column_place = DedicatedPlace { slot: place.columns.len(), leaf, shape };
                 place.columns.push(column_place);
                 place.dedicated.entry(column.name.clone()).or_default()[kind as usize].get_or_insert(column_place);
             }
@@ -351,8 +348,14 @@ impl Builder<'_> {
             self.shapes += 1;
         }
         self.styles.push(style);
-        let (physical, logical) = primitive.types();
-        Ok(Arc::new(Type::primitive_type_builder(name, physical).with_repetition(repetition).with_logical_type(logical).build()?))
+        let (physical, logical, length) = primitive.types();
+        Ok(Arc::new(
+            Type::primitive_type_builder(name, physical)
+                .with_repetition(repetition)
+                .with_logical_type(logical)
+                .with_length(length)
+                .build()?,
+        ))
     }
 
     fn bytes(&mut self, name: &str) -> Result<TypePtr> {
@@ -398,17 +401,18 @@ enum Primitive {
 }
 
 impl Primitive {
-    fn types(self) -> (PhysicalType, Option<LogicalType>) {
+    /// Physical type, annotation, and the length that Tempo's writer notes even for types of fixed size (else -1).
+    fn types(self) -> (PhysicalType, Option<LogicalType>, i32) {
         let integer = |bit_width, is_signed| Some(LogicalType::integer(bit_width, is_signed));
         match self {
-            Self::Bytes => (PhysicalType::BYTE_ARRAY, None),
-            Self::Text => (PhysicalType::BYTE_ARRAY, Some(LogicalType::String)),
-            Self::Bool => (PhysicalType::BOOLEAN, None),
-            Self::Double => (PhysicalType::DOUBLE, None),
-            Self::Int32 => (PhysicalType::INT32, integer(32, true)),
-            Self::UInt32 => (PhysicalType::INT32, integer(32, false)),
-            Self::Int64 => (PhysicalType::INT64, integer(64, true)),
-            Self::UInt64 => (PhysicalType::INT64, integer(64, false)),
+            Self::Bytes => (PhysicalType::BYTE_ARRAY, None, -1),
+            Self::Text => (PhysicalType::BYTE_ARRAY, Some(LogicalType::String), -1),
+            Self::Bool => (PhysicalType::BOOLEAN, None, 1),
+            Self::Double => (PhysicalType::DOUBLE, None, 64),
+            Self::Int32 => (PhysicalType::INT32, integer(32, true), 32),
+            Self::UInt32 => (PhysicalType::INT32, integer(32, false), 32),
+            Self::Int64 => (PhysicalType::INT64, integer(64, true), 64),
+            Self::UInt64 => (PhysicalType::INT64, integer(64, false), 64),
         }
     }
 }
