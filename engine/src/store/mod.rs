@@ -1,6 +1,9 @@
 //! The only code that names `object_store`: one place where blocks live, a local folder or a bucket.
 
 pub mod paths;
+mod upload;
+
+pub use upload::PART_BYTES;
 
 use std::{
     ops::Range,
@@ -195,6 +198,12 @@ impl BlockStore {
         self.counters.requests.fetch_add(requests, Ordering::Relaxed);
         self.counters.bytes_read.fetch_add(bytes, Ordering::Relaxed);
     }
+}
+
+/// Requests that [`BlockStore::get_ranges`] makes for these ranges, and the bytes they bring.
+pub fn request_cost(ranges: &[Range<u64>]) -> (u64, u64) {
+    let merged = merge_ranges(ranges);
+    (merged.len() as u64, merged.iter().map(|r| r.end - r.start).sum())
 }
 
 /// The ranges in order, those that touch or nearly touch joined.
