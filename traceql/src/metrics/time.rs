@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(parse_time("1768478400.25"), Some(1_768_478_400 * SECOND + SECOND / 4));
         assert_eq!(parse_time("2026-01-15T12:00:00Z"), Some(1_768_478_400 * SECOND));
         assert_eq!(parse_time("2026-01-15T13:00:00.5+01:00"), Some(1_768_478_400 * SECOND + SECOND / 2));
-        assert_eq!((parse_time("now"), parse_time(""), parse_time("-5")), (None, Some(0), None));
+        assert_eq!((parse_time("now"), parse_time(""), parse_time("-5")), (None, None, None));
         assert_eq!((parse_step("60"), parse_step("0.5"), parse_step("1m")), (Some(60 * SECOND), Some(SECOND / 2), Some(60 * SECOND)));
         assert_eq!((parse_step("1500ms"), parse_step("-5s"), parse_step("abc")), (Some(3 * SECOND / 2), Some(-5 * SECOND), None));
     }

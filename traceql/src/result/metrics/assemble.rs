@@ -208,3 +208,68 @@ pub fn labels_of(series: &syntax::Series, key: &[u8], own: Option<Label>) -> Res
     }
     Ok(labels)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        plan::metrics::encode,
+        syntax::{MetricsExpr, Root},
+    };
+
+    fn series(query: &str) -> syntax::Series {
+        match syntax::parse(query).unwrap().root {
+            Root::Metrics(syntax::Metrics { expr: MetricsExpr::Series(series), .. }) => *series,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn group(key: &[Static], interval: usize, exponent: i32, count: i64, value: f64) -> Group {
+        let mut bytes = Vec::new();
+        key.iter().for_each(|v| encode(v, &mut bytes));
+        Group { key: bytes, interval, exponent, count, value, witness: Some(0) }
+    }
+
+    /// Each series as `name=value,... values`, for three intervals of 10 s.
+    fn run(query: &str, groups: Vec<Group>) -> Vec<String> {
+        let intervals = Intervals::range(10_000_000_000, 30_000_000_000, 10_000_000_000);
+        assert_eq!(intervals.count, 3);
+        let labels = |s: &Series| s.labels.iter().map(|l| format!("{}={}", l.name, l.value)).collect::<Vec<_>>().join(",");
+        let assembled = assemble(&series(query), &intervals, groups).unwrap();
+        assembled.series.iter().map(|s| format!("{} {:?}", labels(s), s.values)).collect()
+    }
+
+    #[test]
+    fn counts_fill_empty_intervals_and_values_do_not() {
+        assert_eq!(run("{} | rate()", vec![group(&[], 1, 0, 5, 0.0)]), ["__name__=`rate` [0.0, 0.5, 0.0]"]);
+        assert_eq!(run("{} | count_over_time()", vec![]), ["__name__=`count_over_time` [0.0, 0.0, 0.0]"]);
+        assert_eq!(run("{} | max_over_time(duration)", vec![group(&[], 0, 0, 0, 2.5)]), ["__name__=`max_over_time` [2.5, NaN, NaN]"]);
+        assert_eq!(run("{} | avg_over_time(.a)", vec![group(&[], 2, 0, 4, 2.0)]), ["__name__=`avg_over_time` [NaN, NaN, 0.5]"]);
+        assert_eq!(run("{} | sum_over_time(.a)", vec![]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn labels_keep_types_and_leave_out_what_is_absent() {
+        let text = |t: &str| Static::String(t.into());
+        let groups = vec![
+            group(&[Static::Int(1), Static::Nil], 0, 0, 1, 0.0),
+            group(&[text("1"), text("x")], 1, 0, 2, 0.0),
+            group(&[Static::Nil, Static::Nil], 2, 0, 3, 0.0),
+        ];
+        assert_eq!(
+            run("{} | count_over_time() by (span.a, resource.b)", groups),
+            ["span.a=1 [1.0, 0.0, 0.0]", "span.a=`1`,resource.b=`x` [0.0, 2.0, 0.0]", "span.a=`nil` [0.0, 0.0, 3.0]"]
+        );
+        assert_eq!(run("{} | rate() by (span.a)", vec![]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn histograms_and_quantiles_have_a_label_of_their_own() {
+        let groups = || vec![group(&[Static::Nil], 0, 20, 4, 0.0), group(&[Static::Nil], 2, 21, 1, 0.0)];
+        assert_eq!(
+            run("{} | histogram_over_time(duration) by (span.a)", groups()),
+            ["__bucket=0.001048576 [4.0, 0.0, 0.0]", "__bucket=0.002097152 [0.0, 0.0, 1.0]"]
+        );
+        assert_eq!(run("{} | quantile_over_time(duration, 1, 1) by (span.a)", groups())[0], "p=1.0 [0.001048576, 0.0, 0.002097152]");
+    }
+}

@@ -167,3 +167,37 @@ fn bounded(mut series: Vec<Series>, max: usize) -> (Vec<Series>, Option<Partial>
     }
     (series, partial)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::syntax::Static;
+
+    #[test]
+    fn zeros_and_absent_values_are_left_out() {
+        let intervals = Intervals::range(10_000_000_000, 20_000_000_000, 10_000_000_000);
+        let one = |label: &str, values: Vec<f64>| Series { labels: vec![Label::text("l", label)], values, exemplars: vec![] };
+        let series = vec![one("b", vec![0.0, f64::INFINITY]), one("a", vec![1.5, f64::NAN])];
+        let range = RangeResponse::new(series.clone(), &intervals, SearchMetrics::default(), 0);
+        assert_eq!(
+            serde_json::to_value(&range).unwrap(),
+            json!({"series": [
+                {"labels": [{"key": "l", "value": {"stringValue": "a"}}], "samples": [{"timestampMs": "10000", "value": 1.5}]},
+                {"labels": [{"key": "l", "value": {"stringValue": "b"}}],
+                 "samples": [{"timestampMs": "10000"}, {"timestampMs": "20000", "value": "Infinity"}]},
+            ], "metrics": {}})
+        );
+        let instant = InstantResponse::new(series, SearchMetrics::default(), 1);
+        let text = serde_json::to_value(&instant).unwrap();
+        assert_eq!(text["series"], json!([{"labels": [{"key": "l", "value": {"stringValue": "a"}}], "value": 1.5}]));
+        assert_eq!(text["status"], "PARTIAL");
+    }
+
+    #[test]
+    fn series_are_sorted_by_number_of_labels_first() {
+        let with = |labels: Vec<Label>| Series { labels, values: vec![1.0], exemplars: vec![] };
+        let two = with(vec![Label::new("a", Static::Int(1)), Label::new("b", Static::Int(1))]);
+        let (sorted, partial) = bounded(vec![two, with(vec![Label::text("z", "z")])], 0);
+        assert_eq!((sorted[0].labels.len(), sorted[1].labels.len(), partial.is_none()), (1, 2, true));
+    }
+}
