@@ -58,7 +58,7 @@ fn choose<'a>(groups: &'a [(usize, Group)], limit: usize, intervals: &Intervals)
         by_slot.entry(group.1.interval * slots / intervals.count.max(1)).or_default().push(group);
     }
     for (slot, candidates) in &mut by_slot {
-        candidates.sort_by(|a, b| (a.0, a.1.witness).cmp(&(b.0, b.1.witness)));
+        candidates.sort_by_key(|(series, group)| (*series, group.witness));
         // Each slot begins with another series, so that all get their turn.
         let shift = slot % candidates.len();
         candidates.rotate_left(shift);
