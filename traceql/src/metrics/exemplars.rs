@@ -52,16 +52,19 @@ impl Run<'_> {
 
 /// At most `limit` groups, spread over time: at most two of each slot, slots taking turns.
 fn choose<'a>(groups: &'a [(usize, Group)], limit: usize, intervals: &Intervals) -> Vec<&'a (usize, Group)> {
-    let slots = (limit / PER_SLOT).max(1);
+    let slots = limit.div_ceil(PER_SLOT).max(1);
     let mut by_slot: BTreeMap<usize, Vec<&(usize, Group)>> = BTreeMap::new();
     for group in groups.iter().filter(|(_, g)| g.witness.is_some()) {
         by_slot.entry(group.1.interval * slots / intervals.count.max(1)).or_default().push(group);
     }
     for (slot, candidates) in &mut by_slot {
         candidates.sort_by_key(|(series, group)| (*series, group.witness));
-        // Each slot begins with another series, so that all get their turn.
-        let shift = slot % candidates.len();
-        candidates.rotate_left(shift);
+        // The first of each series come before the second of any, and each slot begins with another series.
+        let mut seen: HashMap<usize, usize> = HashMap::new();
+        let mut ranked: Vec<_> = candidates.iter().map(|c| (*seen.entry(c.0).and_modify(|n| *n += 1).or_default(), *c)).collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        *candidates = ranked.into_iter().map(|(_, c)| c).collect();
+        candidates[..seen.len()].rotate_left(slot % seen.len());
     }
     let turns = (0..PER_SLOT).flat_map(|turn| by_slot.values().filter_map(move |all| all.get(turn).copied()));
     turns.take(limit).collect()
@@ -115,6 +118,8 @@ mod tests {
         let of = |limit| choose(&groups, limit, &intervals).iter().map(|(_, g)| g.interval).collect::<Vec<_>>();
         assert_eq!(of(100).len(), 20);
         assert_eq!(of(2).len(), 2);
+        let series_of_two: Vec<usize> = choose(&groups, 2, &intervals).iter().map(|(series, _)| *series).collect();
+        assert_ne!(series_of_two[0], series_of_two[1]);
         let four = of(4);
         assert_eq!(four.len(), 4);
         assert!(four.iter().any(|i| *i < 5) && four.iter().any(|i| *i >= 5));
