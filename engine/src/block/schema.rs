@@ -147,6 +147,11 @@ impl BlockSchema {
         self.descriptor.root_schema_ptr()
     }
 
+    /// Whether a leaf is written with a dictionary.
+    pub fn has_dictionary(&self, leaf: usize) -> bool {
+        self.styles[leaf] == Style::Dictionary
+    }
+
     /// How parquet-rs is to write it.
     pub fn properties(&self) -> Result<WriterPropertiesPtr> {
         let mut properties = WriterProperties::builder()
