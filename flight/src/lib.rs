@@ -9,6 +9,8 @@ mod plain;
 mod service;
 mod sql_info;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use tracehouse_engine::tenant::Tenancy;
