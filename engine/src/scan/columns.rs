@@ -68,6 +68,7 @@ pub enum SpanField {
     RootServiceName,
     RootSpanName,
     TraceStartTime,
+    TraceEndTime,
     TraceDurationNs,
     NestedSetLeft,
     NestedSetRight,
@@ -80,7 +81,7 @@ pub enum SpanField {
 
 impl SpanField {
     /// All fixed columns, in table order.
-    pub const ALL: [SpanField; 32] = {
+    pub const ALL: [SpanField; 33] = {
         use SpanField::*;
         [
             TraceId,
@@ -107,6 +108,7 @@ impl SpanField {
             RootServiceName,
             RootSpanName,
             TraceStartTime,
+            TraceEndTime,
             TraceDurationNs,
             NestedSetLeft,
             NestedSetRight,
@@ -160,6 +162,7 @@ impl SpanField {
             }
             RootSpanName => ("root_span_name", dictionary_type(), false, "name of the trace's root span; empty if no root was seen"),
             TraceStartTime => ("trace_start_time", time, false, "earliest span start of the stored trace"),
+            TraceEndTime => ("trace_end_time", time, false, "latest span end of the stored trace"),
             TraceDurationNs => {
                 ("trace_duration_ns", DataType::Int64, false, "latest span end minus earliest span start of the stored trace")
             }
@@ -183,7 +186,7 @@ pub enum SpanColumn {
     Field(SpanField),
     /// The values of one attribute: [`any_value_type`], or a list of it (one entry for each event or link, NULL entries
     /// where that one lacks the attribute) if the scope is repeated. NULL where the attribute is absent or is of a kind
-    /// TraceQL does not see (bytes, key/value list, mixed or nested array). If a key occurs twice, the first counts.
+    /// TraceQL does not see (bytes, key/value list, mixed or nested array). If a key occurs twice, the last counts.
     Attribute {
         /// Where it is attached.
         scope: AttributeScope,
