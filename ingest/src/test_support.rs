@@ -53,10 +53,12 @@ pub fn request(service: &str, spans: impl IntoIterator<Item = Span>) -> ExportTr
     ExportTraceServiceRequest { resource_spans }
 }
 
+type Block = (TenantId, Vec<Arc<Trace>>);
+
 /// Makes blocks in memory, and can be told to fail.
 #[derive(Debug, Default)]
 pub struct FakeStore {
-    pub blocks: Mutex<HashMap<Uuid, (TenantId, Vec<Arc<Trace>>)>>,
+    pub blocks: Mutex<HashMap<Uuid, Block>>,
     /// The next commits fail without a trace.
     pub fail_before: AtomicUsize,
     /// The next commits are made, but the answer is lost.

@@ -75,7 +75,7 @@ impl Generation {
         for part in parts {
             // Bytes are shared out by the number of spans; the last part gets what is left.
             let spans = part.span_count();
-            let share = if left.1 == 0 { left.0 } else { left.0 * spans / left.1 };
+            let share = (left.0 * spans).checked_div(left.1).unwrap_or(left.0);
             left = (left.0 - share, left.1.saturating_sub(spans));
             duplicates += self.insert_part(part, share, now);
         }

@@ -1,7 +1,7 @@
 //! OTLP/JSON to OTLP: protobuf's JSON mapping, but ids in hexadecimal.
 //!
 //! Tolerant where the specification and protobuf's mapping are: field names in lowerCamelCase or as in the `.proto` file,
-//! `null` for "not there", 64-bit integers as strings or numbers, enums as numbers or names, unknown fields ignored. The
+//! `null` for "not there", 64-bit integers as strings or numbers, enums as numbers or names, ids in base64, unknown fields ignored. The
 //! `Deserialize` of opentelemetry-proto is not (an unknown field in a value, a missing `values` and others fail), so this
 //! reads a JSON tree by itself. Errors name the path of the field.
 
@@ -105,8 +105,11 @@ fn text(json: &Json) -> Read<String> {
     json.as_str().map_or_else(|| wrong("must be a string"), |s| Ok(s.to_owned()))
 }
 
-fn hex_id(json: &Json) -> Read<Vec<u8>> {
-    let id = json.as_str().and_then(|s| hex::decode(s).ok());
+/// An id in hexadecimal. Also one in base64, as protobuf's own mapping (and Tempo's answers) write it: ids of 8 and 16
+/// bytes end in `=` then, so the two cannot be mistaken for each other.
+fn id(json: &Json) -> Read<Vec<u8>> {
+    let base64 = |s: &str| s.ends_with('=').then(|| BASE64.decode(s).ok()).flatten();
+    let id = json.as_str().and_then(|s| hex::decode(s).ok().or_else(|| base64(s)));
     id.map_or_else(|| wrong("must be a string of hexadecimal digits"), Ok)
 }
 
@@ -213,8 +216,8 @@ fn span(o: Object) -> Read<Span> {
     };
     let link = |o: Object| {
         Ok(Link {
-            trace_id: o.field("traceId", hex_id)?,
-            span_id: o.field("spanId", hex_id)?,
+            trace_id: o.field("traceId", id)?,
+            span_id: o.field("spanId", id)?,
             trace_state: o.field("traceState", text)?,
             attributes: attributes(o)?,
             dropped_attributes_count: o.field("droppedAttributesCount", small)?,
@@ -222,10 +225,10 @@ fn span(o: Object) -> Read<Span> {
         })
     };
     Ok(Span {
-        trace_id: o.field("traceId", hex_id)?,
-        span_id: o.field("spanId", hex_id)?,
+        trace_id: o.field("traceId", id)?,
+        span_id: o.field("spanId", id)?,
         trace_state: o.field("traceState", text)?,
-        parent_span_id: o.field("parentSpanId", hex_id)?,
+        parent_span_id: o.field("parentSpanId", id)?,
         flags: o.field("flags", small)?,
         name: o.field("name", text)?,
         kind: o.field("kind", |v| enumeration(v, kind))?,
@@ -324,6 +327,9 @@ mod tests {
         assert_eq!((span.kind, span.status.unwrap().code), (2, 2));
         assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano, span.dropped_links_count), (5, 1000, 3));
         assert_eq!(one_span(json!({"kind": 77})).unwrap().kind, 77);
+        let span = one_span(json!({"traceId": "W47/95gDgQPSabYzgT/GDA==", "spanId": "7uGbfsPBsXQ="})).unwrap();
+        assert_eq!(span.trace_id, hex::decode("5B8EFFF798038103D269B633813FC60C").unwrap());
+        assert_eq!(span.span_id, hex::decode("eee19b7ec3c1b174").unwrap());
         assert!(decode(b"{}").unwrap().resource_spans.is_empty());
         assert_eq!(decode(br#"{"resource_spans": [{}]}"#).unwrap().resource_spans.len(), 1);
     }
@@ -360,6 +366,7 @@ mod tests {
     fn refused_with_the_path() {
         for (fields, want) in [
             (json!({"spanId": "sid1"}), "resourceSpans[0].scopeSpans[0].spans[0].spanId must be a string of hexadecimal digits"),
+            (json!({"spanId": "INVALID=="}), "spans[0].spanId must be a string of hexadecimal digits"),
             (json!({"traceId": 5}), "spans[0].traceId must be a string of hexadecimal digits"),
             (json!({"kind": "SPAN_KIND_ODD"}), "spans[0].kind has unknown value \"SPAN_KIND_ODD\""),
             (json!({"startTimeUnixNano": -1}), "spans[0].startTimeUnixNano must be an unsigned 64-bit integer"),
