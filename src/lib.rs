@@ -1,1 +1,6 @@
-//! process
+//! The process: flags, configuration, roles, listeners, shutdown, and the commands that need no server.
+//!
+//! The other crates know nothing of it; it knows all of them, in `roles`.
+
+pub mod error;
+pub mod load;
