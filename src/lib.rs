@@ -2,5 +2,7 @@
 //!
 //! The other crates know nothing of it; it knows all of them, in `roles`.
 
+pub mod cli;
+pub mod config;
 pub mod error;
 pub mod load;
