@@ -1,1 +1,12 @@
-//! sql
+//! The relational model of traces: tables, functions, sessions. The one door through which every plan is made and run,
+//! whether it was written in SQL or in TraceQL. Knows no wire.
+
+mod config;
+mod guard;
+mod placeholders;
+mod session;
+mod tables;
+
+pub use config::Config;
+pub use session::{Extensions, SessionExtension, Sessions};
+pub use tables::{CATALOG, SCHEMA, describe_tables_markdown};

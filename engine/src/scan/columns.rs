@@ -68,6 +68,7 @@ pub enum SpanField {
     RootServiceName,
     RootSpanName,
     TraceStartTime,
+    TraceEndTime,
     TraceDurationNs,
     NestedSetLeft,
     NestedSetRight,
@@ -80,7 +81,7 @@ pub enum SpanField {
 
 impl SpanField {
     /// All fixed columns, in table order.
-    pub const ALL: [SpanField; 32] = {
+    pub const ALL: [SpanField; 33] = {
         use SpanField::*;
         [
             TraceId,
@@ -107,6 +108,7 @@ impl SpanField {
             RootServiceName,
             RootSpanName,
             TraceStartTime,
+            TraceEndTime,
             TraceDurationNs,
             NestedSetLeft,
             NestedSetRight,
@@ -160,6 +162,7 @@ impl SpanField {
             }
             RootSpanName => ("root_span_name", dictionary_type(), false, "name of the trace's root span; empty if no root was seen"),
             TraceStartTime => ("trace_start_time", time, false, "earliest span start of the stored trace"),
+            TraceEndTime => ("trace_end_time", time, false, "latest span end of the stored trace"),
             TraceDurationNs => {
                 ("trace_duration_ns", DataType::Int64, false, "latest span end minus earliest span start of the stored trace")
             }

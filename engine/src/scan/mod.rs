@@ -3,6 +3,7 @@
 mod chunk;
 mod columns;
 mod exec;
+mod json;
 mod live;
 mod live_chunk;
 mod prune;
@@ -13,6 +14,7 @@ pub use columns::{
     AttributeScope, SpanColumn, SpanField, any_value_type, dictionary_type, list_of, schema_of, service_stats_type, timestamp_type,
 };
 pub use exec::SpanScanExec;
+pub use json::{attributes_to_json, events_to_json, kind_text, links_to_json, status_text};
 pub use live::{LiveSegment, LiveSpans, NoLiveSpans};
 pub use live_chunk::{LiveChunkSource, flatten};
 pub use table::SpansTable;

@@ -13,14 +13,16 @@ use crate::block::BlockMeta;
 pub struct Pruning {
     /// No span starts before this, in Unix nanoseconds.
     pub start_at_least: i64,
-    /// No span starts after this, in Unix nanoseconds.
+    /// No span (or trace) starts after this, in Unix nanoseconds.
     pub start_at_most: i64,
+    /// No trace ends before this, in Unix nanoseconds.
+    pub end_at_least: i64,
 }
 
 impl Pruning {
     /// The bounds that the conjunction of `filters` implies.
     pub fn of(filters: &[Expr]) -> Self {
-        let mut bounds = Self { start_at_least: i64::MIN, start_at_most: i64::MAX };
+        let mut bounds = Self { start_at_least: i64::MIN, start_at_most: i64::MAX, end_at_least: i64::MIN };
         for filter in filters {
             bounds.add(filter);
         }
@@ -34,19 +36,20 @@ impl Pruning {
             self.add(&binary.right);
             return;
         }
-        let (op, value) = match (start_time_literal(&binary.left, &binary.right), start_time_literal(&binary.right, &binary.left)) {
+        let (op, (field, value)) = match (time_literal(&binary.left, &binary.right), time_literal(&binary.right, &binary.left)) {
             (Some(v), _) => (binary.op, v),
             (_, Some(v)) => (binary.op.swap().unwrap_or(Operator::NotEq), v),
             _ => return,
         };
-        match op {
-            Operator::Gt | Operator::GtEq => self.start_at_least = self.start_at_least.max(value),
-            Operator::Lt | Operator::LtEq => self.start_at_most = self.start_at_most.min(value),
-            Operator::Eq => {
-                self.start_at_least = self.start_at_least.max(value);
-                self.start_at_most = self.start_at_most.min(value);
-            }
+        let (lower, upper) =
+            (matches!(op, Operator::Gt | Operator::GtEq | Operator::Eq), matches!(op, Operator::Lt | Operator::LtEq | Operator::Eq));
+        match field {
+            SpanField::StartTime if lower => self.start_at_least = self.start_at_least.max(value),
+            SpanField::TraceEndTime if lower => self.end_at_least = self.end_at_least.max(value),
             _ => {}
+        }
+        if matches!(field, SpanField::StartTime | SpanField::TraceStartTime) && upper {
+            self.start_at_most = self.start_at_most.min(value);
         }
     }
 
@@ -54,12 +57,13 @@ impl Pruning {
     pub fn excludes_block(&self, meta: &BlockMeta) -> bool {
         let second = 1_000_000_000; // metas of other writers are cut to whole seconds
         let (start, end) = (meta.start_time.as_nanosecond() as i64, meta.end_time.as_nanosecond() as i64);
-        start > self.start_at_most || end.saturating_add(second) < self.start_at_least
+        start > self.start_at_most || end.saturating_add(second) < self.start_at_least.max(self.end_at_least)
     }
 }
 
-/// The literal's nanoseconds, if this is the start time column compared with a timestamp.
-fn start_time_literal(column: &Expr, literal: &Expr) -> Option<i64> {
+/// The column and the literal's nanoseconds, if this is a time column compared with a timestamp.
+fn time_literal(column: &Expr, literal: &Expr) -> Option<(SpanField, i64)> {
     let (Expr::Column(column), Expr::Literal(ScalarValue::TimestampNanosecond(Some(value), _), _)) = (column, literal) else { return None };
-    (column.name == SpanField::StartTime.describe().0).then_some(*value)
+    let fields = [SpanField::StartTime, SpanField::TraceStartTime, SpanField::TraceEndTime];
+    fields.into_iter().find(|f| f.describe().0 == column.name).map(|f| (f, *value))
 }

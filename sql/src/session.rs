@@ -1,0 +1,209 @@
+//! Sessions: where every plan is made and run. What is costly is set up once and shared; a session is a copy with a tenant.
+
+use std::{fmt::Debug, num::NonZeroUsize, sync::Arc};
+
+use arrow::{array::RecordBatch, datatypes::DataType};
+use async_trait::async_trait;
+use datafusion::{
+    catalog::Session,
+    common::ParamValues,
+    error::Result as DfResult,
+    execution::{
+        SendableRecordBatchStream, SessionState, SessionStateBuilder,
+        context::QueryPlanner,
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        memory_pool::{FairSpillPool, TrackConsumersPool},
+        runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+    },
+    logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF},
+    physical_plan::ExecutionPlan,
+    physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner},
+    prelude::{DataFrame, SessionConfig, SessionContext},
+    sql::parser::Statement,
+};
+use datafusion_functions_json::{JSON_UNION_DATA_TYPE, functions::json_union_to_text};
+use tracehouse_engine::{
+    Engine, TenantId,
+    error::{Error, ErrorKind, Result},
+    scan::{SpanColumn, SpansTable},
+};
+
+use crate::{
+    config::Config,
+    guard, placeholders,
+    tables::{CATALOG, SCHEMA, TenantTables},
+};
+
+/// Number of consumers named when memory runs out.
+const MEMORY_CONSUMERS_NAMED: NonZeroUsize = NonZeroUsize::new(5).unwrap();
+
+/// What other crates add to sessions. The process gathers it; `sql` knows none of them.
+#[derive(Clone, Default)]
+pub struct Extensions {
+    /// Turn logical nodes of other crates into physical ones.
+    pub planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>>,
+    /// Scalar functions.
+    pub scalar_functions: Vec<Arc<ScalarUDF>>,
+    /// Aggregate functions.
+    pub aggregate_functions: Vec<Arc<AggregateUDF>>,
+    /// What depends on the tenant, as table functions do.
+    pub sessions: Vec<Arc<dyn SessionExtension>>,
+}
+
+/// Adds to a session what depends on its tenant.
+pub trait SessionExtension: Debug + Send + Sync {
+    /// Called for each session; must be cheap.
+    fn extend(&self, sessions: &Sessions, tenant: &TenantId, session: &SessionContext);
+}
+
+/// Makes sessions and runs plans. Cheap to clone.
+#[derive(Clone)]
+pub struct Sessions {
+    engine: Arc<Engine>,
+    config: Arc<Config>,
+    template: Arc<SessionState>,
+    extensions: Arc<[Arc<dyn SessionExtension>]>,
+}
+
+impl Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Sessions {
+    /// Sessions over an engine. Fails if the folder for spilled data cannot be used.
+    pub fn new(config: Config, engine: Arc<Engine>) -> Result<Self> {
+        Self::with_extensions(config, engine, Extensions::default())
+    }
+
+    /// Sessions over an engine, with what other crates add.
+    pub fn with_extensions(config: Config, engine: Arc<Engine>, extensions: Extensions) -> Result<Self> {
+        let mut template = SessionStateBuilder::new()
+            .with_config(session_config(&config))
+            .with_runtime_env(runtime(&config)?)
+            .with_default_features()
+            .with_query_planner(Arc::new(Planner { planners: extensions.planners }))
+            .build();
+        datafusion_functions_json::register_all(&mut template)?;
+        {
+            use datafusion::execution::FunctionRegistry;
+            for function in extensions.scalar_functions {
+                template.register_udf(function)?;
+            }
+            for function in extensions.aggregate_functions {
+                template.register_udaf(function)?;
+            }
+        }
+        Ok(Self { engine, config: Arc::new(config), template: Arc::new(template), extensions: extensions.sessions.into() })
+    }
+
+    /// The engine below.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// A session that sees the tables of this tenant and nothing else. Plans built in it are run with [`Self::frame`].
+    pub fn session(&self, tenant: &TenantId) -> SessionContext {
+        let session = SessionContext::new_with_state(self.template.as_ref().clone());
+        session.register_catalog_list(Arc::new(TenantTables::new(self.engine.clone(), tenant.clone())));
+        for extension in self.extensions.iter() {
+            extension.extend(self, tenant, &session);
+        }
+        session
+    }
+
+    /// The tenant's spans as a table, with extra columns behind the fixed ones.
+    pub fn spans_table(&self, tenant: &TenantId, extra: impl IntoIterator<Item = SpanColumn>) -> Arc<SpansTable> {
+        Arc::new(SpansTable::with_columns(self.engine.clone(), tenant.clone(), extra))
+    }
+
+    /// Plans a question in SQL. Parameters are `$1`, `$2` or `?`; bind them with [`DataFrame::with_param_values`].
+    pub async fn sql(&self, tenant: &TenantId, sql: &str) -> Result<DataFrame> {
+        if sql.len() > self.config.sql_bytes_max {
+            return Err(Error::new(ErrorKind::TooLarge, format!("SQL text is longer than {} bytes", self.config.sql_bytes_max)));
+        }
+        let state = self.session(tenant).state();
+        let sql = placeholders::number(sql);
+        let statement: Statement = state.sql_to_statement(&sql, &state.config().options().sql_parser.dialect)?;
+        guard::check_statement(&statement)?;
+        let plan = state.statement_to_plan(statement).await?;
+        guard::check_plan(&plan)?;
+        Ok(DataFrame::new(state, json_as_text(plan)?))
+    }
+
+    /// A question with its parameters.
+    pub async fn sql_with(&self, tenant: &TenantId, sql: &str, values: impl Into<ParamValues>) -> Result<DataFrame> {
+        Ok(self.sql(tenant, sql).await?.with_param_values(values)?)
+    }
+
+    /// A plan that was built elsewhere, over [`Self::spans_table`] or in a [`Self::session`].
+    pub fn frame(&self, tenant: &TenantId, plan: LogicalPlan) -> Result<DataFrame> {
+        guard::check_plan(&plan)?;
+        Ok(DataFrame::new(self.session(tenant).state(), plan))
+    }
+
+    /// Starts a plan. Dropping the stream stops it.
+    pub async fn stream(&self, frame: DataFrame) -> Result<SendableRecordBatchStream> {
+        Ok(frame.execute_stream().await?)
+    }
+
+    /// Runs a plan to its end; only for answers known to be small.
+    pub async fn collect(&self, frame: DataFrame) -> Result<Vec<RecordBatch>> {
+        Ok(frame.collect().await?)
+    }
+}
+
+fn session_config(config: &Config) -> SessionConfig {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let mut session = SessionConfig::new()
+        .with_target_partitions(if config.target_partitions == 0 { cores } else { config.target_partitions })
+        .with_batch_size(config.batch_rows.max(1))
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true);
+    let parser = &mut session.options_mut().sql_parser;
+    parser.dialect = datafusion::config::Dialect::PostgreSQL;
+    // Clients of Flight SQL know Utf8 better than Utf8View.
+    parser.map_string_types_to_utf8view = false;
+    session
+}
+
+fn runtime(config: &Config) -> Result<Arc<RuntimeEnv>> {
+    let mode = config.spill_dir.clone().map_or(DiskManagerMode::OsTmpDirectory, |dir| DiskManagerMode::Directories(vec![dir]));
+    let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(config.spill_bytes_max);
+    let pool = TrackConsumersPool::new(FairSpillPool::new(config.memory_bytes_max as usize), MEMORY_CONSUMERS_NAMED);
+    Ok(RuntimeEnvBuilder::new().with_disk_manager_builder(disk).with_memory_pool(Arc::new(pool)).build_arc()?)
+}
+
+/// What `->` gives is a union inside and JSON text, as in Postgres, at the surface.
+fn json_as_text(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let is_json = |t: &DataType| *t == *JSON_UNION_DATA_TYPE;
+    if !plan.schema().fields().iter().any(|f| is_json(f.data_type())) {
+        return Ok(plan);
+    }
+    let columns = plan.schema().iter().map(|(relation, field)| {
+        let column = Expr::from((relation, field));
+        if is_json(field.data_type()) { json_union_to_text(column).alias_qualified(relation.cloned(), field.name()) } else { column }
+    });
+    let columns: Vec<_> = columns.collect();
+    Ok(LogicalPlanBuilder::from(plan).project(columns)?.build()?)
+}
+
+/// DataFusion's planner, with the nodes of other crates.
+struct Planner {
+    planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>>,
+}
+
+impl Debug for Planner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Planner").field("planners", &self.planners.len()).finish()
+    }
+}
+
+#[async_trait]
+impl QueryPlanner for Planner {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, state: &dyn Session) -> DfResult<Arc<dyn ExecutionPlan>> {
+        DefaultPhysicalPlanner::with_extension_planners(self.planners.clone()).create_physical_plan(plan, state).await
+    }
+}

@@ -1,0 +1,105 @@
+//! The tables a tenant sees, made when a query names them.
+
+use std::{fmt::Write, sync::Arc};
+
+use async_trait::async_trait;
+use datafusion::{
+    arrow::datatypes::{DataType, TimeUnit},
+    catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider},
+    error::Result as DfResult,
+    logical_expr::TableType,
+};
+use tracehouse_engine::{
+    Engine, TenantId,
+    scan::{SpanField, SpansTable},
+};
+
+/// Name of the only catalog.
+pub const CATALOG: &str = "tracehouse";
+
+/// Name of the schema of the tables.
+pub const SCHEMA: &str = "public";
+
+/// Name of the table of spans.
+const SPANS: &str = "spans";
+
+/// Catalogs, schemas and tables of one tenant. Cheap to make: it holds the engine and a name.
+#[derive(Clone, Debug)]
+pub struct TenantTables {
+    engine: Arc<Engine>,
+    tenant: TenantId,
+}
+
+impl TenantTables {
+    /// The tables of `tenant`.
+    pub fn new(engine: Arc<Engine>, tenant: TenantId) -> Self {
+        Self { engine, tenant }
+    }
+}
+
+impl CatalogProviderList for TenantTables {
+    fn register_catalog(&self, _: String, _: Arc<dyn CatalogProvider>) -> Option<Arc<dyn CatalogProvider>> {
+        None // read only: nothing asks for it
+    }
+
+    fn catalog_names(&self) -> Vec<String> {
+        vec![CATALOG.to_owned()]
+    }
+
+    fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
+        (name == CATALOG).then(|| Arc::new(self.clone()) as _)
+    }
+}
+
+impl CatalogProvider for TenantTables {
+    fn schema_names(&self) -> Vec<String> {
+        vec![SCHEMA.to_owned()]
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        (name == SCHEMA).then(|| Arc::new(self.clone()) as _)
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for TenantTables {
+    fn table_names(&self) -> Vec<String> {
+        vec![SPANS.to_owned()]
+    }
+
+    async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
+        Ok((name == SPANS).then(|| Arc::new(SpansTable::new(self.engine.clone(), self.tenant.clone())) as _))
+    }
+
+    async fn table_type(&self, name: &str) -> DfResult<Option<TableType>> {
+        Ok((name == SPANS).then_some(TableType::Base))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        name == SPANS
+    }
+}
+
+/// The columns of the tables as a Markdown page section; `docs/sql.md` holds it word for word.
+pub fn describe_tables_markdown() -> String {
+    let mut text = String::from("| column | type | NULL | what it holds |\n|---|---|---|---|\n");
+    for field in SpanField::ALL {
+        let (name, data_type, nullable, what) = field.describe();
+        let nullable = if nullable { "yes" } else { "no" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| `{name}` | {} | {nullable} | {what} |", sql_type(&data_type));
+    }
+    text
+}
+
+/// The name under which SQL knows a column's type.
+fn sql_type(data_type: &DataType) -> String {
+    match data_type {
+        DataType::Utf8 => "text".to_owned(),
+        DataType::Dictionary(_, value) => sql_type(value),
+        DataType::Int64 => "bigint".to_owned(),
+        DataType::Int32 => "integer".to_owned(),
+        DataType::Timestamp(TimeUnit::Nanosecond, Some(zone)) => format!("timestamp(9), {zone}"),
+        other => other.to_string(),
+    }
+}
