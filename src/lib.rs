@@ -5,4 +5,7 @@
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod http;
+pub mod listen;
 pub mod load;
+pub mod metrics;

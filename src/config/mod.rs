@@ -4,8 +4,8 @@ mod check;
 mod load;
 mod print;
 
-pub use load::{Overrides, from_process, load};
-pub use print::{markdown, yaml};
+pub use load::{Overrides, environment, from_process, load};
+pub use print::{markdown, yaml, yaml_diff};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -45,6 +45,24 @@ fn in_order<'a>(fields: &'a serde_json::Map<String, Value>, schema: &'a Value) -
     fields
 }
 
+/// The settings that are not the defaults.
+pub fn yaml_diff(config: &Config) -> String {
+    let value = |c: &Config| serde_json::to_value(c).unwrap_or_default();
+    let changed = changes(value(config), &value(&Config::default())).unwrap_or_else(|| serde_json::json!({}));
+    serde_norway::to_string(&changed).unwrap_or_default()
+}
+
+fn changes(value: Value, default: &Value) -> Option<Value> {
+    match value {
+        Value::Object(fields) if default.is_object() => {
+            let changed: serde_json::Map<_, _> =
+                fields.into_iter().filter_map(|(name, inner)| Some((name.clone(), changes(inner, &default[name])?))).collect();
+            (!changed.is_empty()).then_some(Value::Object(changed))
+        }
+        other => (other != *default).then_some(other),
+    }
+}
+
 fn description(schema: &Value) -> &str {
     schema.get("description").and_then(Value::as_str).unwrap_or("")
 }
