@@ -197,8 +197,8 @@ fn attach(child: &Span, twins: Twins, spans: &[&Span]) -> Option<usize> {
     [twins.first, second].into_iter().find(|i| spans[*i].kind == wanted)
 }
 
-/// The same spans grouped as a block stores them: identical resources merged, identical scopes merged, resource attributes
-/// in key order, an empty `service.name` gone, repeated spans dropped. Both the block writer and the live side number the
+/// The same spans grouped as a block stores them: identical resources merged, identical scopes merged, their
+/// attributes in key order, an empty `service.name` gone, repeated spans dropped. Both the block writer and the live side number the
 /// tree in this order.
 pub fn normalize(trace: &Trace) -> Trace {
     let mut trace = trace.clone();
@@ -208,7 +208,7 @@ pub fn normalize(trace: &Trace) -> Trace {
     for mut rs in std::mem::take(&mut trace.resource_spans) {
         if let Some(resource) = &mut rs.resource {
             resource.attributes.retain(|kv| kv.key != SERVICE_NAME || !matches!(value(kv), Some(Value::StringValue(s)) if s.is_empty()));
-            resource.attributes.sort_by(|a, b| a.key.cmp(&b.key));
+            sort_by_key(&mut resource.attributes);
         }
         match group_of.entry(resource_identity(rs.resource.as_ref())) {
             Entry::Vacant(e) => {
@@ -231,7 +231,10 @@ pub fn normalize(trace: &Trace) -> Trace {
 fn merge_scopes(scopes: &mut Vec<ScopeSpans>) {
     let mut groups: Vec<ScopeSpans> = Vec::with_capacity(scopes.len());
     let mut group_of = HashMap::new();
-    for ss in std::mem::take(scopes) {
+    for mut ss in std::mem::take(scopes) {
+        if let Some(scope) = &mut ss.scope {
+            sort_by_key(&mut scope.attributes);
+        }
         match group_of.entry(scope_identity(ss.scope.as_ref())) {
             Entry::Vacant(e) => {
                 e.insert(groups.len());
@@ -266,13 +269,16 @@ fn scope_identity(scope: Option<&InstrumentationScope>) -> (String, String, Vec<
     (scope.name.clone(), scope.version.clone(), attributes_identity(&scope.attributes, scope.dropped_attributes_count))
 }
 
-fn attributes_identity(attributes: &[KeyValue], dropped: u32) -> Vec<u8> {
+fn attributes_identity(sorted: &[KeyValue], dropped: u32) -> Vec<u8> {
     let mut bytes = dropped.to_le_bytes().to_vec();
-    let mut sorted: Vec<&KeyValue> = attributes.iter().collect();
-    sorted.sort_by(|a, b| a.key.cmp(&b.key));
     for kv in sorted {
         // A vector grows as needed, so this cannot fail.
         let _ = kv.encode_length_delimited(&mut bytes);
     }
     bytes
+}
+
+/// Stable, so that the first of a repeated key stays first.
+fn sort_by_key(attributes: &mut [KeyValue]) {
+    attributes.sort_by(|a, b| a.key.cmp(&b.key));
 }

@@ -1,1 +1,19 @@
-//! traceql
+//! TraceQL: text to tree to DataFusion plan to Tempo's answers, and the Tempo query API that speaks it.
+//!
+//! ```text
+//! api --> syntax (text -> tree) --> plan (tree -> DataFusion) --> sql --> ... rows --> result (rows -> Tempo's answer)
+//!                                     eval (field expressions over columns)
+//! ```
+//! Knows no block: spans are rows of `sql`'s tables.
+
+pub mod api;
+pub mod config;
+pub mod eval;
+pub mod plan;
+pub mod result;
+pub mod search;
+pub mod syntax;
+
+pub use api::{Api, router};
+pub use config::Config;
+pub use search::{SearchRequest, explain, parse, search};

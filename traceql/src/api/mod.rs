@@ -1,0 +1,109 @@
+//! Tempo's HTTP query API.
+
+mod params;
+mod search;
+mod status;
+mod trace_by_id;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::sync::Semaphore;
+use tracehouse_engine::{
+    Error, ErrorKind, TenantId,
+    tenant::{TENANT_HEADER, Tenancy},
+};
+use tracehouse_sql::Sessions;
+
+use crate::config::Config;
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct Api {
+    sessions: Sessions,
+    tenancy: Tenancy,
+    config: Config,
+    running: Semaphore,
+}
+
+impl Api {
+    /// The API over these sessions.
+    pub fn new(sessions: Sessions, tenancy: Tenancy, config: Config) -> Self {
+        let running = Semaphore::new(config.max_concurrent_queries.max(1));
+        Self { sessions, tenancy, config, running }
+    }
+
+    fn tenant(&self, headers: &HeaderMap) -> Result<TenantId, ApiError> {
+        let header = headers.get(TENANT_HEADER).map(|v| v.to_str().map_err(|_| Error::invalid("X-Scope-OrgID is not text"))).transpose()?;
+        Ok(self.tenancy.resolve(header)?)
+    }
+
+    /// Runs a query within the limits of number and time.
+    async fn run<T>(&self, query: impl Future<Output = Result<T, Error>>) -> Result<T, ApiError> {
+        let bounded = async {
+            let _permit = self.running.acquire().await.map_err(|_| Error::new(ErrorKind::Unavailable, "shutting down"))?;
+            query.await
+        };
+        match tokio::time::timeout(Duration::from_secs(self.config.query_timeout_seconds.max(1)), bounded).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(ApiError {
+                status: StatusCode::GATEWAY_TIMEOUT,
+                text: "query took too long: narrow its time range or its filter".to_owned(),
+            }),
+        }
+    }
+}
+
+/// All routes. `prefix` (such as `/tempo`, or empty) comes before each.
+pub fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/api/search", get(search::search))
+        .route("/api/traces/{id}", get(trace_by_id::v1))
+        .route("/api/v2/traces/{id}", get(trace_by_id::v2))
+        .route("/api/echo", get(status::echo))
+        .route("/api/status/buildinfo", get(status::buildinfo))
+        .with_state(api)
+}
+
+/// An answer that is not 200: plain text, as Grafana shows it.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    text: String,
+}
+
+impl ApiError {
+    fn bad_request(text: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, text: text.into() }
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(e: Error) -> Self {
+        let status = StatusCode::from_u16(e.kind().http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status.is_server_error() {
+            tracing::error!(error = %e, "query failed");
+        }
+        Self { status, text: e.to_string() }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], self.text).into_response();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// Form of an answer, by the `Accept` header; JSON unless protobuf is asked for.
+fn wants_protobuf(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("application/protobuf"))
+}

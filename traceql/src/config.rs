@@ -1,0 +1,44 @@
+//! Settings of the query API: plain data.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Limits of TraceQL queries; the defaults are Tempo's, but for the range of a search, which is bounded the same way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Traces of a search answer when the request names no limit.
+    pub default_result_limit: u32,
+    /// Largest limit a search may ask for.
+    pub max_result_limit: u32,
+    /// Spans shown of each trace when the request names no number.
+    pub default_spans_per_span_set: u32,
+    /// Largest number of spans of each trace a search may ask for.
+    pub max_spans_per_span_set: u32,
+    /// Longest time range of a search in seconds; 0 means no bound.
+    pub max_search_duration_seconds: u64,
+    /// Longest time range of a metrics query in seconds; 0 means no bound.
+    pub max_metrics_duration_seconds: u64,
+    /// Largest answer of a trace by id, in bytes of protobuf; a larger trace is cut (v2) or refused (v1). 0 means no bound.
+    pub max_bytes_per_trace: u64,
+    /// Queries that run at the same time; more wait.
+    pub max_concurrent_queries: usize,
+    /// Longest time a query may take, in seconds.
+    pub query_timeout_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            default_result_limit: 20,
+            max_result_limit: 262_144,
+            default_spans_per_span_set: 3,
+            max_spans_per_span_set: 100,
+            max_search_duration_seconds: 168 * 3600,
+            max_metrics_duration_seconds: 24 * 3600,
+            max_bytes_per_trace: 0,
+            max_concurrent_queries: 64,
+            query_timeout_seconds: 120,
+        }
+    }
+}

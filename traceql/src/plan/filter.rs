@@ -1,0 +1,150 @@
+//! A field expression as a DataFusion expression: plain where SQL has the same meaning, a function where it has not.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use arrow::{
+    array::{ArrayRef, BooleanArray, BooleanBufferBuilder},
+    buffer::BooleanBuffer,
+    datatypes::DataType,
+};
+use datafusion::{
+    common::{Column, DataFusionError, Result as DfResult},
+    logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit},
+};
+use tracehouse_engine::{Error, scan::SpanColumn};
+
+use crate::{
+    eval::{FieldColumns, Regexes, Rows, columns_of, regexes_of},
+    syntax::{BinaryOp, Field, FieldExpr, Static},
+};
+
+/// Name of the table in TraceQL plans.
+pub const SPANS: &str = "spans";
+
+/// A column of the table of spans as an expression.
+pub fn column(column: &SpanColumn) -> Expr {
+    Expr::Column(Column::new(Some(SPANS), column.name()))
+}
+
+/// The condition that a span matches `expr`. Operands of `&&` become conditions of their own, so that the scan can begin
+/// with the one that costs least.
+pub fn filter_expr(expr: &FieldExpr) -> Result<Expr, Error> {
+    // Conditions on events must hold for one event together, so such an expression stays whole.
+    let whole = expr.fields().into_iter().any(|f| crate::eval::is_repeated(f));
+    let parts = if whole { vec![expr] } else { expr.operands(BinaryOp::And) };
+    let mut conditions = Vec::new();
+    for part in parts {
+        match part {
+            FieldExpr::Static(Static::Bool(true)) => {}
+            FieldExpr::Static(_) => conditions.push(lit(false)),
+            _ => conditions.push(function(part)?),
+        }
+    }
+    Ok(conditions.into_iter().reduce(Expr::and).unwrap_or_else(|| lit(true)))
+}
+
+fn function(expr: &FieldExpr) -> Result<Expr, Error> {
+    let filter = TraceqlFilter::new(expr.clone())?;
+    let args = filter.fields.iter().flat_map(columns_of).map(|c| column(&c)).collect();
+    Ok(ScalarUDF::from(filter).call(args))
+}
+
+/// `traceql('{ ... }')`: whether a span matches, by TraceQL's rules of types, nil, arrays and regular expressions.
+/// Arguments: the columns of each field the expression names, in order of first appearance.
+#[derive(Debug)]
+pub struct TraceqlFilter {
+    name: String,
+    expr: FieldExpr,
+    fields: Vec<Field>,
+    regexes: Regexes,
+    signature: Signature,
+}
+
+impl TraceqlFilter {
+    /// Compiles an expression.
+    pub fn new(expr: FieldExpr) -> Result<Self, Error> {
+        let mut fields: Vec<Field> = Vec::new();
+        for field in expr.fields() {
+            if !fields.contains(field) {
+                fields.push(field.clone());
+            }
+        }
+        let mut regexes = Regexes::new();
+        regexes_of(&expr, &mut regexes).map_err(|e| Error::invalid(format!("invalid regex: {e}")))?;
+        Ok(Self {
+            name: format!("traceql({{ {expr} }})"),
+            expr,
+            fields,
+            regexes,
+            signature: Signature::variadic_any(Volatility::Immutable),
+        })
+    }
+
+    fn evaluate(&self, arrays: &[ArrayRef], spans: usize) -> Result<BooleanArray, Error> {
+        let mut rest = arrays;
+        let mut fields = Vec::with_capacity(self.fields.len());
+        for field in &self.fields {
+            let (own, others) =
+                rest.split_at_checked(columns_of(field).len()).ok_or_else(|| Error::internal("traceql() got too few arguments"))?;
+            fields.push((field, own.to_vec()));
+            rest = others;
+        }
+        let columns = FieldColumns::new(spans, fields);
+        let exploded = columns.explode();
+        let rows = Rows { count: exploded.count(spans), fields: columns.values(&exploded)?, regexes: &self.regexes };
+        let matches =
+            rows.matches(&self.expr, &BooleanBuffer::new_set(rows.count)).map_err(|e| Error::invalid(format!("{}: {e}", self.expr)))?;
+        let Some(span_of_row) = exploded.span_of_row else { return Ok(BooleanArray::new(matches, None)) };
+        let mut out = BooleanBufferBuilder::new(spans);
+        out.append_n(spans, false);
+        for row in matches.set_indices() {
+            out.set_bit(span_of_row[row] as usize, true);
+        }
+        Ok(BooleanArray::new(out.finish(), None))
+    }
+}
+
+impl PartialEq for TraceqlFilter {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for TraceqlFilter {}
+
+impl Hash for TraceqlFilter {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for TraceqlFilter {
+    fn name(&self) -> &str {
+        "traceql"
+    }
+
+    fn display_name(&self, _: &[Expr]) -> DfResult<String> {
+        Ok(self.name.clone())
+    }
+
+    fn schema_name(&self, _: &[Expr]) -> DfResult<String> {
+        Ok(self.name.clone())
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let mask = self.evaluate(&arrays, args.number_rows).map_err(DataFusionError::from)?;
+        Ok(ColumnarValue::Array(Arc::new(mask)))
+    }
+}

@@ -1,0 +1,5 @@
+//! Tempo's answers, made from rows.
+
+pub mod json;
+pub mod search;
+pub mod trace;

@@ -1,0 +1,384 @@
+//! From rows of matching spans to Tempo's search answer: traces, newest first, each with some of its spans.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch},
+    datatypes::{Int32Type, Int64Type, TimestampNanosecondType},
+};
+use serde::Serialize;
+use serde_json::Value;
+use tracehouse_engine::{Error, Result};
+
+use super::json::{any_value, is_zero, string};
+use crate::{
+    eval::{Regexes, Test, columns_of, is_repeated, values_of},
+    plan::{ANSWER_COLUMNS, Condition, SearchPlan},
+    syntax::{Field, Intrinsic, Static},
+};
+
+/// What Tempo shows where a trace has no root span.
+const NO_ROOT: &str = "<root span not yet received>";
+
+/// Answer of `/api/search`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SearchResponse {
+    /// Traces, newest first.
+    pub traces: Vec<TraceSummary>,
+    /// What the search cost.
+    pub metrics: SearchMetrics,
+}
+
+/// What a search cost. Only fields that Grafana's strict decoder knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs)] // Tempo's names
+pub struct SearchMetrics {
+    #[serde(skip_serializing_if = "is_zero")]
+    pub inspected_traces: u32,
+    #[serde(skip_serializing_if = "is_zero", serialize_with = "string")]
+    pub inspected_bytes: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub total_blocks: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub completed_jobs: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub total_jobs: u32,
+    #[serde(skip_serializing_if = "is_zero", serialize_with = "string")]
+    pub total_block_bytes: u64,
+    #[serde(skip_serializing_if = "is_zero", serialize_with = "string")]
+    pub inspected_spans: u64,
+}
+
+/// A trace of a search answer.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TraceSummary {
+    /// Hex, without leading zeros.
+    #[serde(rename = "traceID")]
+    pub trace_id: String,
+    /// Service of the root span.
+    pub root_service_name: String,
+    /// Name of the root span.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub root_trace_name: String,
+    /// Unix nanoseconds.
+    #[serde(serialize_with = "string")]
+    pub start_time_unix_nano: u64,
+    /// Whole milliseconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub duration_ms: u32,
+    /// The first of `span_sets`, for old clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span_set: Option<SpanSet>,
+    /// The matching spans.
+    pub span_sets: Vec<SpanSet>,
+    /// Spans and errors by service.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub service_stats: BTreeMap<String, ServiceStats>,
+}
+
+/// Matching spans of a trace.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SpanSet {
+    /// Some of the spans.
+    pub spans: Vec<SpanSummary>,
+    /// How many there are.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub matched: u32,
+}
+
+/// A matching span.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpanSummary {
+    /// 16 hex digits.
+    #[serde(rename = "spanID")]
+    pub span_id: String,
+    /// Shown if the query names it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub name: String,
+    /// Unix nanoseconds.
+    #[serde(serialize_with = "string")]
+    pub start_time_unix_nano: u64,
+    /// Nanoseconds.
+    #[serde(skip_serializing_if = "is_zero", serialize_with = "string")]
+    pub duration_nanos: u64,
+    /// The fields the query names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<Attribute>,
+}
+
+/// A key and an OTLP value.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Attribute {
+    /// The attribute's name without scope, or the intrinsic's.
+    pub key: String,
+    /// An OTLP `AnyValue`.
+    pub value: Value,
+}
+
+/// A service's share of a trace.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceStats {
+    /// Spans.
+    pub span_count: u32,
+    /// Spans with status error.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub error_count: u32,
+}
+
+/// Collects the newest traces of a search from its rows.
+#[derive(Debug)]
+pub struct SearchResult<'a> {
+    plan: &'a SearchPlan,
+    regexes: &'a Regexes,
+    limit: usize,
+    spans_per_span_set: usize,
+    traces: HashMap<String, Found>,
+    /// Traces that were too old for the answer; more of their spans may come.
+    dropped: HashSet<String>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    summary: TraceSummary,
+    end: i64,
+    set: SpanSet,
+    seen: HashSet<(String, i32)>,
+}
+
+/// The fixed columns of a batch.
+struct Columns<'a> {
+    batch: &'a RecordBatch,
+    fields: Vec<(&'a Field, &'a [Condition], Vec<ArrayRef>)>,
+}
+
+impl<'a> SearchResult<'a> {
+    /// An empty answer of at most `limit` traces with at most `spans_per_span_set` spans each.
+    pub fn new(plan: &'a SearchPlan, regexes: &'a Regexes, limit: usize, spans_per_span_set: usize) -> Self {
+        Self { plan, regexes, limit, spans_per_span_set, traces: HashMap::new(), dropped: HashSet::new() }
+    }
+
+    /// Adds the spans of a batch.
+    pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        let mut at = ANSWER_COLUMNS.len() + 1;
+        let mut fields = Vec::new();
+        for (field, conditions) in &self.plan.fields {
+            let count = columns_of(field).len();
+            fields.push((field, conditions.as_slice(), batch.columns()[at..at + count].to_vec()));
+            at += count;
+        }
+        let columns = Columns { batch, fields };
+        for row in 0..batch.num_rows() {
+            self.add_span(&columns, row)?;
+        }
+        if self.traces.len() > self.limit.saturating_mul(2).max(1000) {
+            self.drop_oldest();
+        }
+        Ok(())
+    }
+
+    fn add_span(&mut self, columns: &Columns, row: usize) -> Result<()> {
+        let id = columns.text(0, row)?;
+        if self.dropped.contains(id) {
+            return Ok(());
+        }
+        let found = match self.traces.get_mut(id) {
+            Some(found) => found,
+            None => self.traces.entry(id.to_owned()).or_default(),
+        };
+        found.merge_trace(columns, row)?;
+        let span_id = columns.text(1, row)?;
+        if !found.seen.insert((span_id.to_owned(), columns.int32(2, row)?)) {
+            return Ok(());
+        }
+        found.set.matched += 1;
+        if found.set.spans.len() < self.spans_per_span_set {
+            let mut span = SpanSummary {
+                span_id: span_id.to_owned(),
+                name: String::new(),
+                start_time_unix_nano: columns.time(3, row)? as u64,
+                duration_nanos: columns.int64(4, row)? as u64,
+                attributes: Vec::new(),
+            };
+            for (field, conditions, arrays) in &columns.fields {
+                let value = shown(field, conditions, arrays, row, self.regexes)?;
+                match (field, value) {
+                    (Field::Intrinsic(Intrinsic::Name), Static::String(name)) => span.name = name,
+                    (field, value) if is_attribute(field) => {
+                        span.attributes.extend(any_value(&value).map(|value| Attribute { key: key_of(field), value }));
+                    }
+                    _ => {}
+                }
+            }
+            found.set.spans.push(span);
+        }
+        Ok(())
+    }
+
+    fn drop_oldest(&mut self) {
+        let mut starts: Vec<(u64, String)> = self.traces.iter().map(|(id, f)| (f.summary.start_time_unix_nano, id.clone())).collect();
+        starts.sort_unstable_by(|a, b| b.cmp(a));
+        for (_, id) in starts.drain(self.limit.min(starts.len())..) {
+            self.traces.remove(&id);
+            self.dropped.insert(id);
+        }
+    }
+
+    /// The answer.
+    pub fn finish(mut self, metrics: SearchMetrics) -> SearchResponse {
+        self.drop_oldest();
+        let mut traces: Vec<TraceSummary> = self.traces.into_values().map(Found::finish).collect();
+        traces.sort_by(|a, b| b.start_time_unix_nano.cmp(&a.start_time_unix_nano).then_with(|| a.trace_id.cmp(&b.trace_id)));
+        SearchResponse { traces, metrics }
+    }
+}
+
+impl Found {
+    /// Takes in what a part of the trace (a block, the live side) says of the whole.
+    fn merge_trace(&mut self, columns: &Columns, row: usize) -> Result<()> {
+        let start = columns.time(7, row)?;
+        let end = start.saturating_add(columns.int64(8, row)?);
+        let first = self.summary.trace_id.is_empty();
+        let summary = &mut self.summary;
+        if first {
+            summary.trace_id = columns.text(0, row)?.trim_start_matches('0').to_owned();
+        }
+        let same_part = !first && summary.start_time_unix_nano == start as u64 && self.end == end;
+        if same_part {
+            return Ok(());
+        }
+        summary.start_time_unix_nano = if first { start as u64 } else { summary.start_time_unix_nano.min(start as u64) };
+        self.end = if first { end } else { self.end.max(end) };
+        for (to, at) in [(&mut summary.root_service_name, 5), (&mut summary.root_trace_name, 6)] {
+            if to.is_empty() {
+                *to = columns.text(at, row)?.to_owned();
+            }
+        }
+        let stats = columns.batch.column(ANSWER_COLUMNS.len()).as_list::<i32>().value(row);
+        let stats = stats.as_struct();
+        let (names, spans, errors) =
+            (stats.column(0).as_string::<i32>(), stats.column(1).as_primitive::<Int64Type>(), stats.column(2).as_primitive::<Int64Type>());
+        for i in 0..stats.len() {
+            let entry = summary.service_stats.entry(names.value(i).to_owned()).or_default();
+            entry.span_count = entry.span_count.max(spans.value(i) as u32);
+            entry.error_count = entry.error_count.max(errors.value(i) as u32);
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> TraceSummary {
+        let mut summary = self.summary;
+        let nanos = (self.end as u64).wrapping_sub(summary.start_time_unix_nano);
+        summary.duration_ms = (nanos / 1_000_000) as u32;
+        if summary.root_service_name.is_empty() && summary.root_trace_name.is_empty() {
+            summary.root_service_name = NO_ROOT.to_owned();
+        }
+        summary.span_set = Some(self.set.clone());
+        summary.span_sets = vec![self.set];
+        summary
+    }
+}
+
+impl Columns<'_> {
+    fn column(&self, at: usize) -> &ArrayRef {
+        self.batch.column(at)
+    }
+
+    fn text(&self, at: usize, row: usize) -> Result<&str> {
+        let column = self.column(at);
+        if let Some(plain) = column.as_string_opt::<i32>() {
+            return Ok(plain.value(row));
+        }
+        let dictionary = column.as_dictionary_opt::<Int32Type>().ok_or_else(|| wrong(at))?;
+        let values = dictionary.values().as_string_opt::<i32>().ok_or_else(|| wrong(at))?;
+        Ok(dictionary.key(row).map_or("", |key| values.value(key)))
+    }
+
+    fn int32(&self, at: usize, row: usize) -> Result<i32> {
+        Ok(self.column(at).as_primitive_opt::<Int32Type>().ok_or_else(|| wrong(at))?.value(row))
+    }
+
+    fn int64(&self, at: usize, row: usize) -> Result<i64> {
+        Ok(self.column(at).as_primitive_opt::<Int64Type>().ok_or_else(|| wrong(at))?.value(row))
+    }
+
+    fn time(&self, at: usize, row: usize) -> Result<i64> {
+        Ok(self.column(at).as_primitive_opt::<TimestampNanosecondType>().ok_or_else(|| wrong(at))?.value(row))
+    }
+}
+
+fn wrong(at: usize) -> Error {
+    Error::internal(format!("column {at} of a search has an unexpected type"))
+}
+
+/// Whether a field is shown among a span's attributes; the others have places of their own in the answer.
+fn is_attribute(field: &Field) -> bool {
+    use Intrinsic as I;
+    !matches!(
+        field,
+        Field::Intrinsic(I::Name | I::Duration | I::TraceDuration | I::TraceRootName | I::TraceRootService | I::TraceId | I::SpanId)
+    )
+}
+
+fn key_of(field: &Field) -> String {
+    match field {
+        Field::Attribute(attribute) => attribute.name.clone(),
+        Field::Intrinsic(_) => field.to_string(),
+    }
+}
+
+/// The value shown of a field: what passes one of its conditions; of an array the elements that do.
+fn shown(field: &Field, conditions: &[Condition], arrays: &[ArrayRef], row: usize, regexes: &Regexes) -> Result<Static> {
+    if !is_repeated(field) {
+        let one: Vec<ArrayRef> = arrays.iter().map(|a| a.slice(row, 1)).collect();
+        return Ok(passing(values_of(field, &one)?.get(0), conditions, regexes));
+    }
+    let list = arrays.first().and_then(|a| a.as_list_opt::<i32>()).ok_or_else(|| wrong(0))?;
+    let items = values_of(field, &[list.value(row)])?;
+    Ok((0..items.len()).map(|i| passing(items.get(i), conditions, regexes)).find(|v| *v != Static::Nil).unwrap_or(Static::Nil))
+}
+
+fn passing(value: Static, conditions: &[Condition], regexes: &Regexes) -> Static {
+    let passes = |value: &Static| {
+        conditions.iter().any(|c| match c {
+            Condition::Any => true,
+            Condition::Test(op, literal) => {
+                let regex = match literal {
+                    Static::String(pattern) if op.is_regex() => regexes.get(pattern),
+                    _ => None,
+                };
+                Test { op: *op, literal, regex }.passes(value)
+            }
+        })
+    };
+    match value.elements() {
+        None if value != Static::Nil && passes(&value) => value,
+        None => Static::Nil,
+        Some(_) if conditions.contains(&Condition::Any) => value,
+        Some(items) => {
+            let mut items: Vec<Static> = items.into_iter().filter(|v| passes(v)).collect();
+            match items.len() {
+                0 => Static::Nil,
+                1 => items.remove(0),
+                _ => array_of(items),
+            }
+        }
+    }
+}
+
+/// An array of values of one type.
+fn array_of(items: Vec<Static>) -> Static {
+    fn all<T>(items: &[Static], pick: impl Fn(&Static) -> Option<T>) -> Vec<T> {
+        items.iter().filter_map(pick).collect()
+    }
+    match items.first() {
+        Some(Static::Int(_)) => Static::Ints(all(&items, |v| if let Static::Int(v) = v { Some(*v) } else { None })),
+        Some(Static::Float(_)) => Static::Floats(all(&items, |v| if let Static::Float(v) = v { Some(*v) } else { None })),
+        Some(Static::Bool(_)) => Static::Bools(all(&items, |v| if let Static::Bool(v) = v { Some(*v) } else { None })),
+        Some(Static::String(_)) => Static::Strings(all(&items, |v| if let Static::String(v) = v { Some(v.clone()) } else { None })),
+        _ => Static::Nil,
+    }
+}

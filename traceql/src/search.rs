@@ -1,0 +1,98 @@
+//! A search from its text to its answer; the HTTP API and the command line both call it.
+
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::StreamExt;
+use tracehouse_engine::{Error, ErrorKind, Result, TenantId};
+use tracehouse_sql::Sessions;
+
+use crate::{
+    eval::{Regexes, compile_regex},
+    plan::{Condition, SearchPlan, plan_search},
+    result::search::{SearchMetrics, SearchResponse, SearchResult},
+    syntax::{self, Query, Static},
+};
+
+/// What a search asks for. All bounds are checked by the caller.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SearchRequest {
+    /// TraceQL.
+    pub query: String,
+    /// Unix nanoseconds, inclusive: traces that overlap this range. `None` means all time.
+    pub range: Option<(i64, i64)>,
+    /// Most traces in the answer: the newest.
+    pub limit: usize,
+    /// Most spans shown of each trace.
+    pub spans_per_span_set: usize,
+}
+
+/// Parses and checks a query.
+pub fn parse(text: &str) -> Result<Query> {
+    let query = syntax::parse(text).map_err(syntax_error)?;
+    syntax::check(&query, &|pattern| compile_regex(pattern).map(drop)).map_err(syntax_error)?;
+    Ok(query)
+}
+
+fn syntax_error(e: syntax::Error) -> Error {
+    let kind = match e.kind {
+        syntax::ErrorKind::Unsupported => ErrorKind::Unsupported,
+        syntax::ErrorKind::Parse | syntax::ErrorKind::Type => ErrorKind::Invalid,
+    };
+    Error::new(kind, format!("invalid TraceQL query: {e}"))
+}
+
+/// Runs a search to its end.
+pub async fn search(sessions: &Sessions, tenant: &TenantId, request: &SearchRequest) -> Result<SearchResponse> {
+    let query = parse(&request.query)?;
+    let plan = plan_search(sessions, tenant, &query, request.range)?;
+    let regexes = shown_regexes(&plan)?;
+    let frame = sessions.frame(tenant, plan.plan.clone())?;
+    let context = std::sync::Arc::new(frame.task_ctx());
+    let physical = frame.create_physical_plan().await?;
+    let mut rows = execute_stream(physical.clone(), context)?;
+    let mut result = SearchResult::new(&plan, &regexes, request.limit, request.spans_per_span_set);
+    while let Some(batch) = rows.next().await {
+        result.add(&batch?)?;
+    }
+    Ok(result.finish(metrics_of(physical.as_ref())))
+}
+
+/// The plan of a search as text, as EXPLAIN shows it.
+pub async fn explain(sessions: &Sessions, tenant: &TenantId, request: &SearchRequest) -> Result<String> {
+    let query = parse(&request.query)?;
+    let plan = plan_search(sessions, tenant, &query, request.range)?;
+    let logical = plan.plan.display_indent().to_string();
+    let physical = sessions.frame(tenant, plan.plan)?.create_physical_plan().await?;
+    let physical = datafusion::physical_plan::displayable(physical.as_ref()).indent(false).to_string();
+    Ok(format!("query: {query}\n\nlogical plan:\n{logical}\n\nphysical plan:\n{physical}"))
+}
+
+/// The regular expressions among the conditions that decide which values are shown.
+fn shown_regexes(plan: &SearchPlan) -> Result<Regexes> {
+    let mut regexes = Regexes::new();
+    for condition in plan.fields.iter().flat_map(|(_, conditions)| conditions) {
+        if let Condition::Test(op, Static::String(pattern)) = condition
+            && op.is_regex()
+        {
+            regexes.insert(pattern.clone(), compile_regex(pattern).map_err(Error::invalid)?);
+        }
+    }
+    Ok(regexes)
+}
+
+/// Sums what the scans of a plan have counted.
+fn metrics_of(plan: &dyn ExecutionPlan) -> SearchMetrics {
+    let mut sum = SearchMetrics::default();
+    let mut open = vec![plan];
+    while let Some(node) = open.pop() {
+        if let Some(metrics) = node.metrics() {
+            let count = |name: &str| metrics.sum_by_name(name).map_or(0, |v| v.as_usize() as u64);
+            sum.inspected_traces += count("traces_scanned") as u32;
+            sum.inspected_spans += count("spans_scanned");
+            sum.inspected_bytes += count("bytes_scanned");
+            sum.total_jobs += count("chunks_scanned") as u32;
+        }
+        open.extend(node.children().into_iter().map(|c| c.as_ref()));
+    }
+    sum.completed_jobs = sum.total_jobs;
+    sum
+}
