@@ -19,6 +19,10 @@ pub struct Config {
     pub server: ServerConfig,
     /// Blocks: how they are found, read and written.
     pub engine: tracehouse_engine::config::Config,
+    /// Sessions: what plans may use while they run.
+    pub sql: tracehouse_sql::Config,
+    /// TraceQL and the query API: limits of questions.
+    pub traceql: tracehouse_traceql::Config,
 }
 
 /// The process: listeners, data folder, tenants, logs.

@@ -121,9 +121,9 @@ impl Writer {
         let sink = BufWriter::new(to);
         Ok(match format {
             Format::Table => Self::Table(sink, schema, Vec::new()),
-            Format::Json => {
-                Self::Json(Box::new(arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, arrow::json::writer::JsonArray>(sink)))
-            }
+            Format::Json => Self::Json(Box::new(
+                arrow::json::WriterBuilder::new().with_explicit_nulls(true).build::<_, arrow::json::writer::JsonArray>(sink),
+            )),
             Format::Csv => {
                 let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(sink);
                 // The names, even if there is no row.
@@ -134,7 +134,7 @@ impl Writer {
                 let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
                 Self::Parquet(Box::new(ArrowWriter::try_new(sink, schema, Some(properties)).map_err(arrow::error::ArrowError::from)?))
             }
-            Format::Arrow => Self::Arrow(Box::new(arrow::ipc::writer::FileWriter::try_new_buffered(sink, &schema)?), schema),
+            Format::Arrow => Self::Arrow(Box::new(arrow::ipc::writer::FileWriter::try_new(sink, &schema)?), schema),
         })
     }
 
@@ -166,7 +166,10 @@ impl Writer {
                 writer.finish().map_err(arrow::error::ArrowError::from)?;
                 writer.inner_mut().flush()?;
             }
-            Self::Arrow(mut writer, _) => writer.finish()?,
+            Self::Arrow(mut writer, _) => {
+                writer.finish()?;
+                writer.get_mut().flush()?;
+            }
         }
         Ok(())
     }
@@ -221,8 +224,11 @@ mod tests {
         let batch = |names: &[&str]| {
             let names: DictionaryArray<Int32Type> = names.iter().copied().collect();
             let counts: Int64Array = (0..names.len() as i64).map(|n| (n > 0).then_some(n)).collect();
-            RecordBatch::try_from_iter_with_nullable([("name", Arc::new(names) as ArrayRef, true), ("count", Arc::new(counts) as ArrayRef, true)])
-                .unwrap()
+            RecordBatch::try_from_iter_with_nullable([
+                ("name", Arc::new(names) as ArrayRef, true),
+                ("count", Arc::new(counts) as ArrayRef, true),
+            ])
+            .unwrap()
         };
         // The dictionaries differ, as those of two blocks do.
         let all = [batch(&["a", "b,c"]), batch(&["c", "c"])];
@@ -261,7 +267,11 @@ mod tests {
         let path = dir.path().join("answer");
         for (format, want) in [(Format::Csv, "name,count\n"), (Format::Json, "[]\n")] {
             let (schema, _) = batches();
-            Output::new(format, Some(&path)).unwrap().write(schema, futures::stream::iter(Vec::<Result<RecordBatch>>::new())).await.unwrap();
+            Output::new(format, Some(&path))
+                .unwrap()
+                .write(schema, futures::stream::iter(Vec::<Result<RecordBatch>>::new()))
+                .await
+                .unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), want);
         }
     }
