@@ -196,6 +196,7 @@ impl<'a> Row<'a> {
             SpanField::RootServiceName => borrowed(&facts.root_service_name),
             SpanField::RootSpanName => borrowed(&facts.root_span_name),
             SpanField::TraceStartTime => Cell::Number(facts.start_unix_nanos as i64),
+            SpanField::TraceEndTime => Cell::Number(facts.end_unix_nanos as i64),
             SpanField::TraceDurationNs => Cell::Number(facts.end_unix_nanos.wrapping_sub(facts.start_unix_nanos) as i64),
             SpanField::NestedSetLeft => Cell::Number(at.left.into()),
             SpanField::NestedSetRight => Cell::Number(at.right.into()),
@@ -283,7 +284,7 @@ fn flatten_attribute(rows: &[Row<'_>], scope: AttributeScope, key: &str) -> Resu
 fn flatten_service_stats(rows: &[Row<'_>]) -> Result<ArrayRef> {
     let stats = || rows.iter().flat_map(|row| &row.trace.facts.service_stats);
     let children: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from_iter_values(stats().map(|(name, _, _)| name))),
+        Arc::new(stats().map(|(name, _, _)| Some(name)).collect::<StringArray>()),
         Arc::new(Int64Array::from_iter_values(stats().map(|(_, spans, _)| i64::from(*spans)))),
         Arc::new(Int64Array::from_iter_values(stats().map(|(_, _, errors)| i64::from(*errors)))),
     ];
@@ -310,4 +311,210 @@ where
         lists.append_value(items(row).map(Some));
     }
     Arc::new(lists.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+    use super::*;
+    use crate::trace::{
+        Event, Link, Value,
+        builder::{array, attributes, double, int, map, resource, scope, span, status, text, trace},
+    };
+
+    /// Every entry as text, NULL as "-".
+    fn show(array: &ArrayRef) -> Vec<String> {
+        let options = FormatOptions::new().with_null("-");
+        let formatter = ArrayFormatter::try_new(array, &options).unwrap();
+        (0..array.len()).map(|i| formatter.value(i).to_string()).collect()
+    }
+
+    fn columns() -> Vec<SpanColumn> {
+        let attribute = |scope| SpanColumn::Attribute { scope, key: "k".into() };
+        let scopes =
+            [AttributeScope::Span, AttributeScope::Resource, AttributeScope::Instrumentation, AttributeScope::Event, AttributeScope::Link];
+        let mut columns: Vec<_> = SpanField::ALL.into_iter().map(SpanColumn::Field).chain(scopes.map(attribute)).collect();
+        columns.extend([
+            SpanColumn::EventName,
+            SpanColumn::EventTimeSinceStart,
+            SpanColumn::LinkTraceId,
+            SpanColumn::LinkSpanId,
+            SpanColumn::TraceServiceStats,
+        ]);
+        columns
+    }
+
+    fn sample() -> Trace {
+        let event = |t, name: &str, k| Event { time_unix_nano: t, name: name.to_owned(), attributes: attributes(k), ..Event::default() };
+        let link = Link { trace_id: vec![1; 16], span_id: vec![2; 8], attributes: attributes([("k", text("l"))]), ..Link::default() };
+        let root = Span {
+            kind: 2,
+            status: status(2),
+            attributes: attributes([("k", int(5)), ("k", int(6))]),
+            events: vec![event(4, "early", vec![]), event(25, "late", vec![("k", array([int(1), int(2)]))])],
+            links: vec![link],
+            trace_state: "a=b".to_owned(),
+            dropped_attributes_count: u32::MAX,
+            ..span(10, 0)
+        };
+        let backwards = Span { kind: 9, end_time_unix_nano: 11, ..span(12, 10) };
+        trace([
+            resource([("service.name", text("a")), ("k", double(0.5))], [scope("lib", [("k", array([text("one")]))], [root])]),
+            resource([("service.name", int(7))], [scope("", [], [backwards])]),
+            resource([("service.name", text(""))], [scope("", [], [span(13, 99)])]),
+        ])
+    }
+
+    #[test]
+    fn every_fixed_column() {
+        let traces = [prepare(&sample())];
+        let events = concat!(
+            r#"[{"time_unix_nano":4,"name":"early","attributes":{},"dropped_attributes_count":0},"#,
+            r#"{"time_unix_nano":25,"name":"late","attributes":{"k":[1,2]},"dropped_attributes_count":0}]"#
+        );
+        let links = concat!(
+            r#"[{"trace_id":"01010101010101010101010101010101","span_id":"0202020202020202","trace_state":"","#,
+            r#""attributes":{"k":"l"},"dropped_attributes_count":0}]"#
+        );
+        let time = |n| format!("1970-01-01T00:00:00.0000000{n}Z");
+        let id = "07070707070707070707070707070707";
+        let expected = |field| match field {
+            SpanField::TraceId => [id, id, id],
+            SpanField::SpanId => ["000000000000000a", "000000000000000c", "000000000000000d"],
+            SpanField::ParentSpanId => ["-", "000000000000000a", "0000000000000063"],
+            SpanField::Name => ["span 10", "span 12", "span 13"],
+            SpanField::Kind => ["server", "9", "internal"],
+            SpanField::StartTime => ["10", "12", "13"],
+            SpanField::EndTime => ["20", "11", "23"],
+            SpanField::DurationNs => ["10", "-1", "10"],
+            SpanField::Status => ["error", "unset", "unset"],
+            SpanField::ServiceName => ["a", "-", "-"],
+            SpanField::ResourceAttributes => [r#"{"k":0.5,"service.name":"a"}"#, r#"{"service.name":7}"#, "{}"],
+            SpanField::ScopeName => ["lib", "", ""],
+            SpanField::ScopeAttributes => [r#"{"k":["one"]}"#, "{}", "{}"],
+            SpanField::SpanAttributes => [r#"{"k":5}"#, "{}", "{}"],
+            SpanField::Events => [events, "[]", "[]"],
+            SpanField::Links => [links, "[]", "[]"],
+            SpanField::TraceState => ["a=b", "", ""],
+            SpanField::KindCode => ["2", "9", "1"],
+            SpanField::StatusCode => ["2", "0", "0"],
+            SpanField::RootServiceName => ["a", "a", "a"],
+            SpanField::RootSpanName => ["span 10", "span 10", "span 10"],
+            SpanField::TraceStartTime => ["10", "10", "10"],
+            SpanField::TraceEndTime => ["23", "23", "23"],
+            SpanField::TraceDurationNs => ["13", "13", "13"],
+            SpanField::NestedSetLeft => ["1", "2", "0"],
+            SpanField::NestedSetRight => ["4", "3", "0"],
+            SpanField::NestedSetParent => ["-1", "1", "0"],
+            SpanField::ChildCount => ["1", "0", "0"],
+            SpanField::DroppedAttributesCount => ["-1", "0", "0"],
+            SpanField::DroppedEventsCount | SpanField::DroppedLinksCount => ["0", "0", "0"],
+            SpanField::StatusMessage | SpanField::ScopeVersion => ["", "", ""],
+        };
+        for field in SpanField::ALL {
+            let array = flatten(&traces, &SpanColumn::Field(field)).unwrap();
+            let is_time = matches!(field, SpanField::StartTime | SpanField::EndTime | SpanField::TraceStartTime | SpanField::TraceEndTime);
+            let expected = expected(field).map(|s| if is_time { time(s) } else { s.to_owned() });
+            assert_eq!(show(&array), expected, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn events_links_and_trace_columns_are_lists() {
+        let traces = [prepare(&sample())];
+        let show = |column| show(&flatten(&traces, &column).unwrap());
+        assert_eq!(show(SpanColumn::EventName), ["[early, late]", "[]", "[]"]);
+        assert_eq!(show(SpanColumn::EventTimeSinceStart), ["[-6, 15]", "[]", "[]"]);
+        assert_eq!(show(SpanColumn::LinkTraceId), ["[01010101010101010101010101010101]", "[]", "[]"]);
+        assert_eq!(show(SpanColumn::LinkSpanId), ["[0202020202020202]", "[]", "[]"]);
+        let stats = "[{service_name: , span_count: 2, error_count: 0}, {service_name: a, span_count: 1, error_count: 1}]";
+        assert_eq!(show(SpanColumn::TraceServiceStats), [stats, stats, stats]);
+    }
+
+    /// The children of an attribute value that are not NULL.
+    fn value(array: &ArrayRef, i: usize) -> String {
+        use arrow::array::Array;
+        let values = array.as_any().downcast_ref::<StructArray>().unwrap();
+        let children = values.columns().iter().zip(values.column_names()).filter(|(child, _)| child.is_valid(i));
+        let shown: Vec<_> = children.map(|(child, name)| format!("{name} {}", show(&child.slice(i, 1))[0])).collect();
+        assert_eq!(shown.is_empty(), values.is_null(i));
+        shown.join(", ")
+    }
+
+    #[test]
+    fn attribute_values_by_type() {
+        let cases = [
+            (text("a"), "string a"),
+            (text(""), "string "),
+            (int(-3), "int -3"),
+            (double(3.0), "double 3.0"),
+            (Value::BoolValue(false), "bool false"),
+            (array([text("a"), text("b")]), "strings [a, b]"),
+            (array([int(1), int(2)]), "ints [1, 2]"),
+            (array([double(1.5), double(f64::NAN)]), "doubles [1.5, NaN]"),
+            (array([Value::BoolValue(true), Value::BoolValue(true)]), "bools [true, true]"),
+            (array([int(1)]), "int 1"),
+            (array([array([int(1)])]), ""),
+            (array([]), ""),
+            (array([int(1), double(1.0)]), ""),
+            (array([array([int(1)]), array([int(2)])]), ""),
+            (Value::BytesValue(vec![1]), ""),
+            (map([("x", int(1))]), ""),
+        ];
+        let spans =
+            (1..).zip(&cases).map(|(id, (v, _))| Span { attributes: attributes([("k", v.clone()), ("k", int(99))]), ..span(id, 0) });
+        let traces = [prepare(&trace([resource([], [scope("", [], spans)])]))];
+        let column = SpanColumn::Attribute { scope: AttributeScope::Span, key: "k".into() };
+        let flat = flatten(&traces, &column).unwrap();
+        for (i, (given, expected)) in cases.iter().enumerate() {
+            assert_eq!(value(&flat, i), *expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn attributes_of_every_scope() {
+        let traces = [prepare(&sample())];
+        let get = |scope, key: &str| flatten(&traces, &SpanColumn::Attribute { scope, key: key.into() }).unwrap();
+        let values = |scope, key| (0..3).map(|i| value(&get(scope, key), i)).collect::<Vec<_>>();
+        assert_eq!(values(AttributeScope::Span, "k"), ["int 5", "", ""]);
+        assert_eq!(values(AttributeScope::Resource, "k"), ["double 0.5", "", ""]);
+        assert_eq!(values(AttributeScope::Resource, "service.name"), ["string a", "int 7", ""]);
+        assert_eq!(values(AttributeScope::Instrumentation, "k"), ["string one", "", ""]);
+        for (scope, lengths, of_root) in
+            [(AttributeScope::Event, [2, 0, 0], vec!["", "ints [1, 2]"]), (AttributeScope::Link, [1, 0, 0], vec!["string l"])]
+        {
+            let lists = get(scope, "k");
+            let lists = lists.as_any().downcast_ref::<ListArray>().unwrap();
+            assert_eq!(lists.offsets().lengths().collect::<Vec<_>>(), lengths);
+            assert_eq!((0..of_root.len()).map(|i| value(&lists.value(0), i)).collect::<Vec<_>>(), of_root);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_chunk_gives_all_columns_whole_or_in_part() {
+        let traces = vec![Arc::new(sample()), Arc::new(Trace { id: crate::TraceId([9; 16]), ..sample() })];
+        let source = Arc::new(LiveChunkSource::new(traces));
+        assert_eq!(source.start_time_bounds(), Some((10, 13)));
+        let mut chunk = source.open().await.unwrap();
+        assert_eq!((chunk.span_count(), chunk.stats().traces), (6, 2));
+        let chosen = UInt32Array::from(vec![1, 2, 5]);
+        for column in columns() {
+            let whole = chunk.column(&column, None).unwrap();
+            assert_eq!((whole.data_type(), whole.len()), (&column.data_type(), 6), "{column:?}");
+            assert!(column.field().is_nullable() || whole.null_count() == 0, "{column:?}");
+            let part = chunk.column(&column, Some(&chosen)).unwrap();
+            assert_eq!(show(&part), show(&arrow::compute::take(&whole, &chosen, None).unwrap()), "{column:?}");
+        }
+        assert!(chunk.column(&SpanColumn::EventName, Some(&UInt32Array::from(vec![6]))).is_err());
+    }
+
+    #[test]
+    fn no_trace_gives_empty_columns() {
+        for column in columns() {
+            let array = flatten(&[], &column).unwrap();
+            assert_eq!((array.data_type(), array.len()), (&column.data_type(), 0));
+        }
+        assert_eq!(LiveChunkSource::new(Vec::new()).start_time_bounds(), None);
+    }
 }
