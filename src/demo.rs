@@ -222,8 +222,8 @@ fn hints(server: &Server, args: &DemoArgs) {
     let a = &server.addresses;
     println!("Try next:");
     println!("  curl -G http://{}/api/search --data-urlencode 'q={{ status = error }}'", a.http);
-    println!("  python -c \"import adbc_driver_flightsql.dbapi as f; c = f.connect('grpc://{}').cursor();", a.flight);
-    println!("             c.execute('SELECT service_name, count(*) FROM spans GROUP BY 1'); print(c.fetch_arrow_table())\"");
+    println!("  python -c \"import adbc_driver_flightsql.dbapi as f; c = f.connect('grpc://{}').cursor(); \\", a.flight);
+    println!("    c.execute('SELECT service_name, count(*) FROM spans GROUP BY 1'); print(c.fetch_arrow_table())\"");
     println!("  Grafana: add a Tempo data source with the URL http://{}", a.http);
     println!("  OpenTelemetry SDKs: OTEL_EXPORTER_OTLP_ENDPOINT=http://{}", a.otlp_grpc);
     match args.run_for {

@@ -4,16 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tracehouse_ingest::DataDirLock;
 use tracehouse_sql::Sessions;
 
-// INGEST
-struct DataDirLock;
-impl DataDirLock {
-    fn acquire(p: &std::path::Path) -> Result<Self> {
-        std::fs::create_dir_all(p)?;
-        Ok(Self)
-    }
-}
 use crate::{
     config::Config,
     error::{Error, Result},
@@ -93,7 +86,7 @@ impl Server {
                 "requests were cut off: they took longer than server.shutdown_timeout_seconds"
             );
         }
-        self.roles.shutdown().await?;
+        self.roles.shutdown().await;
         tracing::info!("stopped");
         Ok(())
     }

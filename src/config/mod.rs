@@ -19,10 +19,14 @@ pub struct Config {
     pub server: ServerConfig,
     /// Blocks: how they are found, read and written.
     pub engine: tracehouse_engine::config::Config,
+    /// Spans in: receivers, write-ahead log, live spans, flush.
+    pub ingest: tracehouse_ingest::Config,
     /// Sessions: what plans may use while they run.
     pub sql: tracehouse_sql::Config,
     /// TraceQL and the query API: limits of questions.
     pub traceql: tracehouse_traceql::Config,
+    /// Flight SQL: bounds on messages.
+    pub flight: tracehouse_flight::Config,
 }
 
 /// The process: listeners, data folder, tenants, logs.
