@@ -209,9 +209,9 @@ pub struct LoadArgs {
     /// End after this many spans
     #[arg(long, value_name = "N")]
     pub spans: Option<u64>,
-    /// Seed: the same seed and times make the same spans
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
+    /// The same seed and times make the same spans [default: another one each time]
+    #[arg(long)]
+    pub seed: Option<u64>,
     /// Time of the first span: 2026-05-01T12:00:00Z, Unix seconds, or -1h [default: now, in real time]
     #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
     pub start_time: Option<u64>,
@@ -242,7 +242,7 @@ impl LoadArgs {
             protocol: self.protocol,
             endpoint: self.endpoint.clone().unwrap_or_else(|| self.protocol.default_endpoint().to_owned()),
             tenant: self.tenant.clone(),
-            seed: self.seed,
+            seed: self.seed.unwrap_or_else(clock::now_unix_nanos),
             rate: self.rate,
             spans: self.spans,
             duration: self.duration,

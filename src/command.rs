@@ -59,8 +59,9 @@ async fn send_load(args: LoadArgs) -> Result<()> {
     if !std::io::stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
+    let seed = options.seed;
     let report = load::run(options, on_signal()?, bar).await?;
-    println!("{}", report.summary());
+    println!("{}\nseed: {seed}", report.summary());
     match report.all_taken() {
         true => Ok(()),
         false => Err(Error::failed(format!("{} spans were not taken", report.rejected + report.failed))),

@@ -234,7 +234,7 @@ fn hints(server: &Server, args: &DemoArgs) {
 
 /// Light traffic until the time is up or `stop`.
 async fn keep_loading(server: &Server, left: Option<Duration>, stop: &CancellationToken) {
-    let options = load::Options { duration: left, seed: 2, ..load::Options::steady(endpoint(server.addresses.otlp_grpc), STEADY_RATE) };
+    let options = load::Options { duration: left, ..load::Options::steady(endpoint(server.addresses.otlp_grpc), STEADY_RATE) };
     match load::run(options, stop.clone(), ProgressBar::hidden()).await {
         Ok(report) => println!("Since then: {}", report.summary()),
         Err(e) => eprintln!("warning: {e}"),

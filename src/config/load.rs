@@ -37,10 +37,12 @@ pub fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, 
     for (name, value) in environment {
         let Some(path) = path_of(&name) else { continue };
         known(&path).map_err(|hint| Error::usage(format!("environment variable {name}: there is no setting {path}{hint}")))?;
-        layers = layers.merge((path, parse(&value)));
+        let value = parse(&path, &value);
+        layers = layers.merge((path, value));
     }
     for (path, value) in flags {
-        layers = layers.merge((path, parse(&value)));
+        let value = parse(&path, &value);
+        layers = layers.merge((path, value));
     }
     layers.extract().map_err(|e| Error::usage(format!("configuration: {}", describe(&e))))
 }
@@ -52,9 +54,13 @@ fn path_of(name: &str) -> Option<String> {
     rest.contains(SEPARATOR).then(|| rest.to_lowercase().replace(SEPARATOR, "."))
 }
 
-/// A value from text: `true`, `5`, `[1, 2]` or a string.
-fn parse(text: &str) -> Value {
-    text.parse().unwrap_or_else(|_| Value::from(text))
+/// A value from text: as it is where the setting is a text (a folder may be called `2026`), else `true`, `5` or `[1, 2]`.
+fn parse(path: &str, text: &str) -> Value {
+    let pointer: String = path.split('.').map(|name| format!("/properties/{name}")).collect();
+    match schema().pointer(&format!("{pointer}/type")) {
+        Some(kind) if kind.to_string().contains("\"string\"") => Value::from(text),
+        _ => text.parse().unwrap_or_else(|_| Value::from(text)),
+    }
 }
 
 fn read(path: &Path) -> Result<serde_json::Value> {
@@ -131,6 +137,12 @@ mod tests {
         let config = load(Some(&path), vars, env("server.http_addr", "c:1")).unwrap();
         let got = [config.server.http_addr, config.server.flight_addr, config.server.data_dir, config.server.otlp_grpc_addr];
         assert_eq!(got, ["c:1", "b:2", "a", "127.0.0.1:4317"]);
+    }
+
+    #[test]
+    fn texts_that_look_like_numbers_stay_texts() {
+        let config = load(None, env("TRACEHOUSE_ENGINE__SCAN_BATCH_ROWS", "7"), env("server.data_dir", "2026")).unwrap();
+        assert_eq!((config.engine.scan_batch_rows, config.server.data_dir.as_str()), (7, "2026"));
     }
 
     #[test]

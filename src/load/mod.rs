@@ -79,13 +79,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// Endless, at this rate, to a gRPC endpoint.
+    /// Endless, at this rate, to a gRPC endpoint, never the same.
     pub fn steady(endpoint: String, rate: f64) -> Self {
         Self {
             protocol: Protocol::Grpc,
             endpoint,
             tenant: None,
-            seed: 1,
+            seed: clock::now_unix_nanos(),
             rate,
             spans: None,
             duration: None,
@@ -376,6 +376,7 @@ mod tests {
     #[test]
     fn spans_are_counted_exactly_and_made_again_from_the_same_start() {
         let options = Options {
+            seed: 1,
             spans: Some(1_000),
             start: Some(1_760_000_000_000_000_000),
             period: Some(Duration::from_secs(3600)),
