@@ -8,4 +8,5 @@
 
 mod support;
 
+mod compat;
 mod tidy;
