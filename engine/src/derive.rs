@@ -197,8 +197,8 @@ fn attach(child: &Span, twins: Twins, spans: &[&Span]) -> Option<usize> {
     [twins.first, second].into_iter().find(|i| spans[*i].kind == wanted)
 }
 
-/// The same spans grouped as a block stores them: identical resources merged, identical scopes merged, resource attributes
-/// in key order, an empty `service.name` gone, repeated spans dropped. Both the block writer and the live side number the
+/// The same spans grouped as a block stores them: identical resources merged, identical scopes merged, their
+/// attributes in key order, an empty `service.name` gone, repeated spans dropped. Both the block writer and the live side number the
 /// tree in this order.
 pub fn normalize(trace: &Trace) -> Trace {
     let mut trace = trace.clone();
@@ -208,7 +208,7 @@ pub fn normalize(trace: &Trace) -> Trace {
     for mut rs in std::mem::take(&mut trace.resource_spans) {
         if let Some(resource) = &mut rs.resource {
             resource.attributes.retain(|kv| kv.key != SERVICE_NAME || !matches!(value(kv), Some(Value::StringValue(s)) if s.is_empty()));
-            resource.attributes.sort_by(|a, b| a.key.cmp(&b.key));
+            sort_by_key(&mut resource.attributes);
         }
         match group_of.entry(resource_identity(rs.resource.as_ref())) {
             Entry::Vacant(e) => {
@@ -231,7 +231,10 @@ pub fn normalize(trace: &Trace) -> Trace {
 fn merge_scopes(scopes: &mut Vec<ScopeSpans>) {
     let mut groups: Vec<ScopeSpans> = Vec::with_capacity(scopes.len());
     let mut group_of = HashMap::new();
-    for ss in std::mem::take(scopes) {
+    for mut ss in std::mem::take(scopes) {
+        if let Some(scope) = &mut ss.scope {
+            sort_by_key(&mut scope.attributes);
+        }
         match group_of.entry(scope_identity(ss.scope.as_ref())) {
             Entry::Vacant(e) => {
                 e.insert(groups.len());
@@ -266,13 +269,221 @@ fn scope_identity(scope: Option<&InstrumentationScope>) -> (String, String, Vec<
     (scope.name.clone(), scope.version.clone(), attributes_identity(&scope.attributes, scope.dropped_attributes_count))
 }
 
-fn attributes_identity(attributes: &[KeyValue], dropped: u32) -> Vec<u8> {
+fn attributes_identity(sorted: &[KeyValue], dropped: u32) -> Vec<u8> {
     let mut bytes = dropped.to_le_bytes().to_vec();
-    let mut sorted: Vec<&KeyValue> = attributes.iter().collect();
-    sorted.sort_by(|a, b| a.key.cmp(&b.key));
     for kv in sorted {
         // A vector grows as needed, so this cannot fail.
         let _ = kv.encode_length_delimited(&mut bytes);
     }
     bytes
+}
+
+/// Stable, so that the first of a repeated key stays first.
+fn sort_by_key(attributes: &mut [KeyValue]) {
+    attributes.sort_by(|a, b| a.key.cmp(&b.key));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::trace::{
+        Event, Link,
+        builder::{array, attributes, double, int, resource, scope, span, status, text, trace},
+    };
+
+    fn one_scope(spans: impl IntoIterator<Item = Span>) -> Trace {
+        trace([resource([("service.name", text("a"))], [scope("", [], spans)])])
+    }
+
+    fn with_kind(id: u64, parent: u64, kind: i32) -> Span {
+        Span { kind, ..span(id, parent) }
+    }
+
+    /// Spans as (id, parent, kind); positions as (left, right, parent, child count).
+    type TreeCase = (&'static str, &'static [(u64, u64, i32)], &'static [(i32, i32, i32, i32)]);
+
+    const TREES: &[TreeCase] = &[
+        ("no span", &[], &[]),
+        ("root alone", &[(1, 0, 1)], &[(1, 2, -1, 0)]),
+        (
+            "children in stored order, before their parent too",
+            &[(3, 1, 1), (1, 0, 1), (2, 1, 1), (4, 3, 1)],
+            &[(2, 5, 1, 1), (1, 8, -1, 2), (6, 7, 1, 0), (3, 4, 2, 0)],
+        ),
+        ("two roots", &[(1, 0, 1), (2, 0, 1), (3, 1, 1), (4, 2, 1)], &[(1, 4, -1, 1), (5, 8, -1, 1), (2, 3, 1, 0), (6, 7, 5, 0)]),
+        ("an orphan and its child", &[(1, 0, 1), (2, 9, 1), (3, 2, 1)], &[(1, 2, -1, 0), (0, 0, 0, 1), (0, 0, 0, 0)]),
+        ("a cycle", &[(1, 0, 1), (2, 3, 1), (3, 2, 1)], &[(1, 2, -1, 0), (0, 0, 0, 1), (0, 0, 0, 1)]),
+        ("its own parent", &[(1, 0, 1), (2, 2, 1)], &[(1, 2, -1, 0), (0, 0, 0, 1)]),
+        ("no root", &[(1, 9, 1), (2, 1, 1), (3, 2, 1)], &[(0, 0, 0, 1), (0, 0, 0, 1), (0, 0, 0, 0)]),
+        (
+            "client and server share an id: servers are called by the client, all else by the server",
+            &[(1, 0, 2), (2, 1, 3), (2, 1, 2), (3, 2, 3), (4, 2, 2)],
+            &[(1, 10, -1, 2), (2, 5, 1, 1), (6, 9, 1, 1), (7, 8, 6, 0), (3, 4, 2, 0)],
+        ),
+        ("a server below the client whose id it has", &[(1, 0, 1), (2, 1, 3), (2, 2, 2)], &[(1, 6, -1, 1), (2, 5, 1, 1), (3, 4, 2, 0)]),
+        (
+            "no twin of the kind that fits",
+            &[(1, 0, 1), (2, 1, 1), (2, 1, 4), (3, 2, 1)],
+            &[(1, 6, -1, 2), (2, 3, 1, 0), (4, 5, 1, 0), (0, 0, 0, 0)],
+        ),
+        ("three spans with one id", &[(1, 0, 1), (2, 1, 1), (2, 1, 2), (2, 1, 3)], &[(0, 0, 0, 0); 4]),
+    ];
+
+    #[test]
+    fn trees() {
+        for (name, spans, expected) in TREES {
+            let facts = derive(&one_scope(spans.iter().map(|(id, parent, kind)| with_kind(*id, *parent, *kind))));
+            let positions: Vec<_> = facts.spans.iter().map(|p| (p.left, p.right, p.parent, p.child_count)).collect();
+            assert_eq!(positions, *expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_long_chain_needs_no_stack() {
+        const DEPTH: u64 = 100_000;
+        let facts = derive(&one_scope((1..=DEPTH).map(|id| span(id, id - 1))));
+        let deepest = facts.spans[DEPTH as usize - 1];
+        assert_eq!(deepest, TreePosition { left: 100_000, right: 100_001, parent: 99_999, child_count: 0 });
+        assert_eq!(facts.spans[0].right, 200_000);
+    }
+
+    #[test]
+    fn the_root_is_the_last_span_that_nobody_called() {
+        let ref_type = |value: &str| attributes([("opentracing.ref_type", text(value))]);
+        let linked = |id, trace_id: [u8; 16], value: &str| Span {
+            links: vec![Link { trace_id: trace_id.to_vec(), attributes: ref_type(value), ..Link::default() }],
+            ..span(id, 0)
+        };
+        let (own, other) = (crate::trace::builder::ID.0, [1; 16]);
+        let cases = [
+            ("last of two", vec![span(1, 0), span(2, 0), span(3, 1)], "span 2"),
+            ("none", vec![span(1, 9)], ""),
+            ("child of its own trace", vec![span(1, 0), linked(2, own, "child_of")], "span 1"),
+            ("child of another trace", vec![span(1, 0), linked(2, other, "child_of")], "span 2"),
+            ("follows from", vec![span(1, 0), linked(2, own, "follows_from")], "span 2"),
+            ("a zero parent id is an id", vec![span(1, 0), Span { parent_span_id: vec![0; 8], ..span(2, 0) }], "span 1"),
+        ];
+        for (name, spans, root) in cases {
+            let facts = derive(&one_scope(spans));
+            assert_eq!(
+                (facts.root_span_name.as_str(), facts.root_service_name.as_str()),
+                (root, if root.is_empty() { "" } else { "a" }),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn services_are_counted_by_name_and_times_span_the_trace() {
+        let failed = |id| Span { status: status(2), ..span(id, 1) };
+        let with_service = |value| resource([("service.name", value)], [scope("", [], [failed(5)])]);
+        let trace = trace([
+            resource([("service.name", text("b"))], [scope("", [], [span(2, 1), failed(3)])]),
+            resource([("service.name", text("a"))], [scope("", [], [span(1, 0)])]),
+            resource([("service.name", text("b"))], [scope("", [], [span(4, 1)])]),
+            with_service(int(1)),
+            with_service(array([text("a"), text("b")])),
+            resource([], [scope("", [], [Span { end_time_unix_nano: 3, ..span(6, 1) }])]),
+        ]);
+        let facts = derive(&trace);
+        let expected = [("", 3, 2), ("a", 1, 0), ("b", 3, 1)].map(|(name, spans, errors)| (name.to_owned(), spans, errors));
+        assert_eq!(facts.service_stats, expected);
+        assert_eq!((facts.start_unix_nanos, facts.end_unix_nanos), (1, 15));
+        assert_eq!(facts.root_service_name, "a");
+    }
+
+    /// Resources as (attributes in order, dropped count); the groups they come to, by index of the first in each.
+    #[test]
+    fn equal_resources_are_merged() {
+        let a = || ("service.name", text("a"));
+        let x = |n| ("x", int(n));
+        let cases = [
+            ("order of keys does not matter", vec![vec![a(), x(1)], vec![x(1), a()]], 1),
+            ("values do", vec![vec![a(), x(1)], vec![a(), x(2)]], 2),
+            ("types do", vec![vec![a(), x(1)], vec![a(), ("x", double(1.0))]], 2),
+            ("NaN is NaN", vec![vec![("x", double(f64::NAN))], vec![("x", double(f64::NAN))]], 1),
+            ("an empty service name is none", vec![vec![("service.name", text(""))], vec![]], 1),
+            ("an empty value is not none", vec![vec![("x", text(""))], vec![]], 2),
+            ("apart from each other", vec![vec![a()], vec![x(1)], vec![a()]], 2),
+        ];
+        for (name, resources, groups) in cases {
+            let given = trace((1..).zip(resources).map(|(id, r)| resource(r, [scope("", [], [span(id, 0)])])));
+            let merged = normalize(&given);
+            assert_eq!(merged.resource_spans.len(), groups, "{name}");
+            assert_eq!(merged.span_count(), given.span_count(), "{name}");
+        }
+    }
+
+    #[test]
+    fn scopes_are_merged_only_if_all_of_them_is_equal() {
+        let lib = |n, id| scope("lib", [("b", int(n)), ("a", int(0))], [span(id, 0)]);
+        let none = ScopeSpans { scope: None, spans: vec![span(5, 0)], schema_url: "u".to_owned() };
+        let mut dropped = lib(1, 6);
+        dropped.scope.get_or_insert_default().dropped_attributes_count = 1;
+        let merged = normalize(&trace([resource([], [lib(1, 1), lib(2, 2), scope("", [], [span(3, 0)]), lib(1, 4), none, dropped])]));
+        let ids = |ss: &ScopeSpans| ss.spans.iter().map(|s| s.span_id[7]).collect::<Vec<_>>();
+        let groups: Vec<_> = merged.resource_spans[0].scope_spans.iter().map(ids).collect();
+        assert_eq!(groups, [vec![1, 4], vec![2], vec![3, 5], vec![6]]);
+        let scope = merged.resource_spans[0].scope_spans[0].scope.clone().unwrap();
+        assert_eq!(scope.attributes.iter().map(|kv| kv.key.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(merged.resource_spans[0].scope_spans[2].schema_url, "", "a URL that not all spans had");
+    }
+
+    #[test]
+    fn of_repeated_spans_the_first_stays() {
+        let again = Span { name: "again".to_owned(), ..span(1, 0) };
+        let server = with_kind(1, 0, 2);
+        let merged = normalize(&one_scope([span(1, 0), again, server]));
+        let names: Vec<_> = merged.spans().map(|(_, _, s)| (s.name.as_str(), s.kind)).collect();
+        assert_eq!(names, [("span 1", 1), ("span 1", 2)]);
+    }
+
+    prop_compose! {
+        /// Few ids, kinds, resources and scopes, so that all kinds of clashes occur.
+        fn any_trace()(spans in prop::collection::vec((1..12u64, 0..14u64, 0..6i32, 0..3usize, 0..3i64), 0..30)) -> Trace {
+            let resources = [vec![("service.name", text("a"))], vec![("service.name", text("")), ("n", double(f64::NAN))], vec![("n", double(f64::NAN))]];
+            trace(spans.into_iter().enumerate().map(|(i, (id, parent, kind, r, s))| {
+                let events = vec![Event { time_unix_nano: i as u64, ..Event::default() }]; // tells repeated spans apart
+                resource(resources[r].clone(), [scope("lib", [("s", int(s))], [Span { kind, events, ..span(id, parent) }])])
+            }))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn normalize_keeps_the_first_of_every_span_and_settles(given in any_trace()) {
+            let once = normalize(&given);
+            // As text, since NaN differs from itself.
+            prop_assert_eq!(format!("{once:?}"), format!("{:?}", normalize(&once)));
+            let mut seen = std::collections::HashSet::new();
+            let place = |t: &Trace, seen: &mut dyn FnMut(&Span) -> bool| {
+                let mut all: Vec<_> = t.spans().filter(|(_, _, s)| seen(s))
+                    .map(|(rs, ss, s)| (service_name(rs.resource.as_ref()).to_owned(), format!("{:?}", ss.scope), format!("{s:?}"))).collect();
+                all.sort();
+                all
+            };
+            let first = place(&given, &mut |s| seen.insert((s.span_id.clone(), s.kind)));
+            prop_assert_eq!(first, place(&once, &mut |_| true));
+        }
+
+        #[test]
+        fn children_lie_strictly_inside_their_parents(given in any_trace()) {
+            let positions = derive(&normalize(&given)).spans;
+            let numbered: Vec<_> = positions.iter().filter(|p| p.left != 0).collect();
+            let mut numbers: Vec<_> = numbered.iter().flat_map(|p| [p.left, p.right]).collect();
+            numbers.sort_unstable();
+            prop_assert!(numbers.into_iter().eq(1..=2 * numbered.len() as i32), "every number once");
+            for p in &numbered {
+                prop_assert!(p.left < p.right);
+                let children = numbered.iter().filter(|c| c.parent == p.left).inspect(|c| assert!(p.left < c.left && c.right < p.right));
+                prop_assert_eq!(children.count(), p.child_count as usize);
+                prop_assert!(p.parent == -1 || numbered.iter().any(|q| q.left == p.parent));
+            }
+            for p in positions.iter().filter(|p| p.left == 0) {
+                prop_assert_eq!((p.right, p.parent), (0, 0));
+            }
+        }
+    }
 }

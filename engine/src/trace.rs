@@ -12,6 +12,9 @@ pub use opentelemetry_proto::tonic::{
 
 use crate::error::Error;
 
+#[cfg(test)]
+pub(crate) mod builder;
+
 /// A 16-byte trace id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct TraceId(pub [u8; 16]);

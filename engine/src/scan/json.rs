@@ -120,3 +120,69 @@ impl Serialize for Item<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::builder::{array, attributes, double, int, map, text};
+
+    #[test]
+    fn attributes_of_every_type() {
+        let bytes = Value::BytesValue(vec![0, 1, 254, 255]);
+        let cases = [
+            (vec![], "{}"),
+            (vec![("s", text("a\"b\\c\n\u{1}✓"))], r#"{"s":"a\"b\\c\n\u0001✓"}"#),
+            (vec![("k\"", int(1))], r#"{"k\"":1}"#),
+            (vec![("i", int(i64::MIN)), ("j", int(9007199254740993))], r#"{"i":-9223372036854775808,"j":9007199254740993}"#),
+            (vec![("a", double(3.0)), ("b", double(-0.0)), ("c", double(0.1))], r#"{"a":3.0,"b":-0.0,"c":0.1}"#),
+            (
+                vec![("n", double(f64::NAN)), ("p", double(f64::INFINITY)), ("q", double(f64::NEG_INFINITY))],
+                r#"{"n":"NaN","p":"Infinity","q":"-Infinity"}"#,
+            ),
+            (vec![("b", Value::BoolValue(true)), ("x", bytes)], r#"{"b":true,"x":"AAH+/w=="}"#),
+            (vec![("l", array([int(1), text("a"), array([])]))], r#"{"l":[1,"a",[]]}"#),
+            (vec![("m", map([("y", int(1)), ("x", map([]))]))], r#"{"m":{"x":{},"y":1}}"#),
+            (vec![("z", int(1)), ("a", int(2)), ("z", text("later"))], r#"{"a":2,"z":1}"#),
+            (vec![("profile", Value::StringValueStrindex(1))], r#"{"profile":null}"#),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(attributes_to_json(&attributes(given)), expected);
+        }
+        let unset = [KeyValue { key: "k".to_owned(), ..KeyValue::default() }];
+        assert_eq!(attributes_to_json(&unset), r#"{"k":null}"#);
+    }
+
+    #[test]
+    fn doubles_never_look_like_integers() {
+        for d in [0.0, 1e15, 1e16, 1e17, -1e22, 1e300, 1e-300, f64::MAX, f64::MIN_POSITIVE] {
+            let json = attributes_to_json(&attributes([("d", double(d))]));
+            assert!(json.contains(['.', 'e']), "{json}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["d"].as_f64(), Some(d));
+        }
+    }
+
+    #[test]
+    fn events_and_links_are_arrays_of_objects() {
+        assert_eq!((events_to_json(&[]), links_to_json(&[])), ("[]".to_owned(), "[]".to_owned()));
+        let event =
+            Event { time_unix_nano: u64::MAX, name: "e".to_owned(), attributes: attributes([("k", int(1))]), dropped_attributes_count: 2 };
+        assert_eq!(
+            events_to_json(&[event, Event::default()]),
+            concat!(
+                r#"[{"time_unix_nano":18446744073709551615,"name":"e","attributes":{"k":1},"dropped_attributes_count":2},"#,
+                r#"{"time_unix_nano":0,"name":"","attributes":{},"dropped_attributes_count":0}]"#
+            )
+        );
+        let link = Link { trace_id: vec![0, 1], span_id: vec![255], trace_state: "a=b".to_owned(), ..Link::default() };
+        let expected = r#"[{"trace_id":"0001","span_id":"ff","trace_state":"a=b","attributes":{},"dropped_attributes_count":0}]"#;
+        assert_eq!(links_to_json(&[link]), expected);
+    }
+
+    #[test]
+    fn kinds_and_statuses_have_names() {
+        let kinds: Vec<_> = (-1..7).map(kind_text).collect();
+        assert_eq!(kinds, ["-1", "unspecified", "internal", "server", "client", "producer", "consumer", "6"]);
+        let statuses: Vec<_> = (-1..4).map(status_text).collect();
+        assert_eq!(statuses, ["-1", "unset", "ok", "error", "3"]);
+    }
+}

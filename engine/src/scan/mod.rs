@@ -1,5 +1,6 @@
 //! The scan: nested on disk, flat in memory. A DataFusion table whose rows are spans, over blocks and live spans.
 
+mod any_value;
 mod chunk;
 mod columns;
 mod exec;
@@ -16,5 +17,5 @@ pub use columns::{
 pub use exec::SpanScanExec;
 pub use json::{attributes_to_json, events_to_json, kind_text, links_to_json, status_text};
 pub use live::{LiveSegment, LiveSpans, NoLiveSpans};
-pub use live_chunk::{LiveChunkSource, flatten};
+pub use live_chunk::{LiveChunkSource, PreparedTrace, flatten, prepare};
 pub use table::SpansTable;
