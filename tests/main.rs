@@ -9,4 +9,5 @@
 mod support;
 
 mod compat;
+mod scripts;
 mod tidy;

@@ -10,13 +10,8 @@ use std::{
 use crate::support::repo;
 
 /// Crate, and the crates of ours it may depend on.
-const ARROWS: &[(&str, &[&str])] = &[
-    ("engine", &[]),
-    ("sql", &["engine"]),
-    ("traceql", &["engine", "sql"]),
-    ("flight", &["engine", "sql"]),
-    ("ingest", &["engine"]),
-];
+const ARROWS: &[(&str, &[&str])] =
+    &[("engine", &[]), ("sql", &["engine"]), ("traceql", &["engine", "sql"]), ("flight", &["engine", "sql"]), ("ingest", &["engine"])];
 
 /// Longest file, in lines.
 const LINES_MAX: usize = 600;
@@ -136,7 +131,8 @@ fn named(needles: &[&str], allowed: impl Fn(&str) -> bool) -> Vec<String> {
 fn crates_depend_on_each_other_only_along_the_arrows() {
     for (name, allowed) in ARROWS {
         let manifest = fs::read_to_string(repo().join(name).join("Cargo.toml")).unwrap();
-        let ours: BTreeSet<&str> = manifest.lines().filter_map(|l| l.strip_prefix("tracehouse-")).filter_map(|l| l.split(['.', ' ', '=']).next()).collect();
+        let ours: BTreeSet<&str> =
+            manifest.lines().filter_map(|l| l.strip_prefix("tracehouse-")).filter_map(|l| l.split(['.', ' ', '=']).next()).collect();
         let allowed: BTreeSet<&str> = allowed.iter().copied().collect();
         let extra: Vec<_> = ours.difference(&allowed).collect();
         assert!(extra.is_empty(), "{name} must not depend on {extra:?}: see docs/architecture.md");
@@ -172,7 +168,19 @@ fn only_the_store_names_object_store() {
 
 #[test]
 fn only_one_file_reads_clocks_and_draws_randomness() {
-    let needles = ["SystemTime::now", "Instant::now", "Utc::now", "Timestamp::now", "Zoned::now", "new_v4", "now_v7", "rand::rng(", "thread_rng", "from_os_rng", "random()"];
+    let needles = [
+        "SystemTime::now",
+        "Instant::now",
+        "Utc::now",
+        "Timestamp::now",
+        "Zoned::now",
+        "new_v4",
+        "now_v7",
+        "rand::rng(",
+        "thread_rng",
+        "from_os_rng",
+        "random()",
+    ];
     none("a clock or randomness is read outside engine/src/clock.rs", named(&needles, |path| path == "engine/src/clock.rs"));
 }
 
@@ -186,12 +194,20 @@ fn only_the_process_reads_flags_and_the_environment() {
 fn arrow_ipc_stays_in_flight() {
     // `src` writes Arrow files for `--format arrow`, which is not a wire.
     let allowed = |path: &str| path.starts_with("flight/") || path.starts_with("src/");
-    none("Arrow IPC or Flight is named outside flight", named(&["arrow_flight", "arrow::ipc", "arrow_ipc", "ipc::writer", "ipc::reader"], allowed));
+    none(
+        "Arrow IPC or Flight is named outside flight",
+        named(&["arrow_flight", "arrow::ipc", "arrow_ipc", "ipc::writer", "ipc::reader"], allowed),
+    );
 }
 
 #[test]
 fn wire_types_stay_at_their_doors() {
-    let otlp = |path: &str| path.starts_with("ingest/") || path.starts_with("src/load/") || path.starts_with("traceql/src/result/") || path == "engine/src/trace.rs";
+    let otlp = |path: &str| {
+        path.starts_with("ingest/")
+            || path.starts_with("src/load/")
+            || path.starts_with("traceql/src/result/")
+            || path == "engine/src/trace.rs"
+    };
     none("OTLP's types are named outside ingest, engine/src/trace.rs and the answers in OTLP", named(&["opentelemetry_proto"], otlp));
     let tempo = |path: &str| path.starts_with("traceql/src/api") || path.starts_with("traceql/src/result");
     none("Tempo's wire types are named outside traceql/{api,result}", named(&["tempopb"], tempo));
@@ -304,7 +320,10 @@ fn links(text: &str) -> Vec<String> {
 fn headings(text: &str) -> BTreeSet<String> {
     let heading = |line: &str| {
         let title = line.trim_start_matches('#').trim().to_lowercase();
-        title.chars().filter_map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { Some(c) } else { (c == ' ').then_some('-') }).collect()
+        title
+            .chars()
+            .filter_map(|c| if c.is_alphanumeric() || c == '-' || c == '_' { Some(c) } else { (c == ' ').then_some('-') })
+            .collect()
     };
     text.lines().filter(|l| l.starts_with('#')).map(heading).collect()
 }

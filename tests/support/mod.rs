@@ -1,5 +1,6 @@
 //! What the tests share: a real server, spans to send it, ways to ask it.
 
+pub mod fixture;
 pub mod http;
 pub mod otlp;
 pub mod server;

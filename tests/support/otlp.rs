@@ -56,9 +56,7 @@ pub fn span(trace: &[u8], id: u64, name: &str, start: u64) -> Span {
 pub fn request(service: &str, spans: Vec<Span>) -> ExportTraceServiceRequest {
     let resource = Resource { attributes: vec![text("service.name", service)], ..Default::default() };
     let scope_spans = vec![ScopeSpans { scope: Some(InstrumentationScope::default()), spans, schema_url: String::new() }];
-    ExportTraceServiceRequest {
-        resource_spans: vec![ResourceSpans { resource: Some(resource), scope_spans, schema_url: String::new() }],
-    }
+    ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { resource: Some(resource), scope_spans, schema_url: String::new() }] }
 }
 
 /// The spans of a trace in a form that does not depend on grouping and order: resource, scope and span, encoded, each with
