@@ -9,5 +9,7 @@
 mod support;
 
 mod compat;
+mod crash;
+mod data;
 mod scripts;
 mod tidy;
