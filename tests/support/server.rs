@@ -36,6 +36,9 @@ pub struct Server {
     more: Vec<(String, String)>,
 }
 
+/// How a server is called, up to the name of its data folder.
+const SERVE: [&str; 2] = ["serve", "--data-dir"];
+
 /// Why a server did not start.
 #[derive(Debug)]
 pub struct Refusal {
@@ -75,19 +78,45 @@ impl Server {
 
     /// The same with the data in another folder.
     pub fn try_start_at(home: &Path, data: &Path, settings: &[(&str, &str)]) -> Result<Self, Refusal> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tracehouse"));
+        command.args(SERVE).arg(data);
+        Self::launch(home, command, settings, &|_| data.to_owned())
+    }
+
+    /// Starts a server whose data folder is a disk of so many kilobytes, which only the server sees; or `None` where this
+    /// process may not mount one.
+    pub fn start_on_small_disk(home: &Path, kilobytes: u32, settings: &[(&str, &str)]) -> Option<Self> {
+        let data = home.join("data");
+        fs::create_dir_all(&data).unwrap();
+        let mount = format!("mount -t tmpfs -o size={kilobytes}k none '{}'", data.display());
+        let mounts = |script: &str| {
+            let mut command = Command::new("unshare");
+            command.args(["-m", "sh", "-c", script]);
+            command
+        };
+        if !mounts(&mount).status().is_ok_and(|s| s.success()) {
+            return None;
+        }
+        let mut command = mounts(&format!("{mount} && exec \"$0\" \"$@\""));
+        command.arg(env!("CARGO_BIN_EXE_tracehouse")).args(SERVE).arg(&data);
+        // The shell becomes the server, so its process id stays.
+        let server = Self::launch(home, command, settings, &|pid| seen_by(pid, &data));
+        Some(server.unwrap_or_else(|r| panic!("the server ended with {}:\n{}", r.status, r.text)))
+    }
+
+    /// Runs a command until it is a ready server; `data` says where its data folder is, by process id.
+    fn launch(home: &Path, mut command: Command, settings: &[(&str, &str)], data: &dyn Fn(u32) -> PathBuf) -> Result<Self, Refusal> {
         fs::create_dir_all(home).unwrap();
         // What a killed server left says nothing about this one.
-        let file = data.join("listeners.json");
-        let before = fs::read_to_string(&file).ok();
+        let before = fs::read_to_string(home.join("data/listeners.json")).ok();
         let log = fs::OpenOptions::new().create(true).append(true).open(home.join("log")).unwrap();
         let start = log.metadata().unwrap().len() as usize;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tracehouse"));
-        command.args(["serve", "--data-dir"]).arg(data);
         for flag in ["--http-addr", "--otlp-grpc-addr", "--otlp-http-addr", "--flight-addr"] {
             command.args([flag, "127.0.0.1:0"]);
         }
         command.envs(settings.iter().copied()).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut child = command.spawn().unwrap();
+        let file = data(child.id()).join("listeners.json");
         loop {
             if let Some(status) = child.try_wait().unwrap() {
                 return Err(Refusal { status, text: read_log(home).split_off(start) });
@@ -238,6 +267,11 @@ pub fn decode_trace(answer: &Answer) -> Option<TracesData> {
     assert_eq!(answer.content_type, "application/protobuf");
     let trace = TraceByIdResponse::decode(answer.body.as_slice()).unwrap().trace;
     trace.filter(|t| !t.resource_spans.is_empty())
+}
+
+/// A path as a process sees it that may have mounts of its own.
+pub fn seen_by(pid: u32, path: &Path) -> PathBuf {
+    Path::new("/proc").join(pid.to_string()).join("root").join(path.strip_prefix("/").unwrap_or(path))
 }
 
 fn read_log(home: &Path) -> String {
