@@ -9,6 +9,7 @@
 mod support;
 
 mod bad_input;
+mod clients;
 mod compat;
 mod crash;
 mod data;

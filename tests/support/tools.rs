@@ -41,9 +41,9 @@ pub fn python_with_packages() -> Command {
     Command::new(venv.join("bin/python"))
 }
 
-/// Node.js in a folder with the packages of `tests/clients/package.json`.
+/// Node.js with a script and the packages of `tests/clients/package.json`.
 #[track_caller]
-pub fn node_with_packages() -> Command {
+pub fn node_with_packages(script: &Path) -> Command {
     let folder = clients().join("node");
     prepare(&folder, &repo().join("tests/clients/package.json"), |list| {
         let _ = fs::remove_dir_all(&folder);
@@ -51,9 +51,11 @@ pub fn node_with_packages() -> Command {
         fs::copy(list, folder.join("package.json")).unwrap();
         run(Command::new("npm").args(["install", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&folder));
     });
+    // Packages are looked for beside the script, which is why it is run from a copy there.
+    let copy = folder.join(script.file_name().unwrap());
+    fs::write(&copy, fs::read(script).unwrap()).unwrap();
     let mut node = Command::new("node");
-    // Scripts live in the source tree, where imports would look for packages in vain: they are run from a copy.
-    node.current_dir(&folder);
+    node.arg(copy);
     node
 }
 
