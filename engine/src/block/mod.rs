@@ -1,13 +1,28 @@
 //! What a block is: a folder with `data.parquet` (one row a trace), bloom filters, an index and `meta.json`.
 
+mod any_value_json;
+mod assemble;
+mod attributes;
 mod bloom;
+mod chunk;
 mod columns;
+mod fields;
 mod index;
+mod leaf;
+mod leaves;
+mod levels;
 mod meta;
+mod pages;
+mod promoted;
 mod reader;
+mod records;
+mod rows;
 mod schema;
+mod shape;
 mod shred;
+mod thrift;
 mod value_json;
+mod values;
 mod version;
 mod writer;
 

@@ -1,37 +1,116 @@
-//! Opens a block: footer, page index, columns found by path.
+//! Opens a block: reads the footer once, and finds the columns by path.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
-use crate::{
-    block::BlockMeta,
-    error::{Error, Result},
-    scan::ChunkSource,
-    store::BlockStore,
-    tenant::TenantId,
-    trace::{Trace, TraceId},
+use bytes::Bytes;
+use parking_lot::Mutex;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use uuid::Uuid;
+
+use super::{
+    chunk::RowGroupSource,
+    leaves::Leaves,
+    promoted::{Promoted, promoted},
 };
+use crate::{
+    block::{BlockMeta, Version},
+    error::{Error, ErrorKind, Result},
+    scan::ChunkSource,
+    store::{BlockStore, paths},
+    tenant::TenantId,
+};
+
+/// Length and magic number behind the footer.
+const TAIL_BYTES: u64 = 8;
+const MAGIC: &[u8; 4] = b"PAR1";
+/// Read at the end of the file where `meta.json` does not say how long the footer is.
+const FOOTER_GUESS_BYTES: u64 = 64 * 1024;
+/// The longest footer that is read.
+const FOOTER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Footers of blocks that were opened lately, bounded by a number of blocks.
 #[derive(Debug)]
-pub struct FooterCache {}
+pub struct FooterCache {
+    blocks_max: usize,
+    inner: Mutex<Recent>,
+}
+
+#[derive(Debug, Default)]
+struct Recent {
+    clock: u64,
+    footers: HashMap<Uuid, (u64, Arc<Footer>)>,
+}
 
 impl FooterCache {
     /// A cache of at most `blocks` footers.
-    pub fn new(_blocks: usize) -> Self {
-        Self {}
+    pub fn new(blocks: usize) -> Self {
+        Self { blocks_max: blocks, inner: Mutex::default() }
+    }
+
+    fn get(&self, block: Uuid) -> Option<Arc<Footer>> {
+        let mut recent = self.inner.lock();
+        recent.clock += 1;
+        let now = recent.clock;
+        let (used, footer) = recent.footers.get_mut(&block)?;
+        *used = now;
+        Some(footer.clone())
+    }
+
+    fn put(&self, block: Uuid, footer: Arc<Footer>) {
+        if self.blocks_max == 0 {
+            return;
+        }
+        let mut recent = self.inner.lock();
+        if recent.footers.len() >= self.blocks_max && !recent.footers.contains_key(&block) {
+            let oldest = recent.footers.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id);
+            oldest.map(|id| recent.footers.remove(&id));
+        }
+        recent.clock += 1;
+        let now = recent.clock;
+        recent.footers.insert(block, (now, footer));
+    }
+}
+
+/// What is known of a block's data before any of it is read.
+#[derive(Debug)]
+pub(super) struct Footer {
+    metadata: ParquetMetaData,
+    leaves: Leaves,
+    promoted: Vec<Promoted>,
+    /// Size of `data.parquet` in bytes.
+    data_len: u64,
+}
+
+impl Footer {
+    fn new(metadata: ParquetMetaData, meta: &BlockMeta, version: Version, data_len: u64) -> Result<Self> {
+        let leaves = Leaves::new(metadata.file_metadata().schema_descr(), version)?;
+        let promoted = promoted(meta, version, &leaves)?;
+        Ok(Self { metadata, leaves, promoted, data_len })
     }
 }
 
 /// A block open for reading.
 #[derive(Debug)]
 pub struct BlockReader {
+    store: BlockStore,
+    tenant: TenantId,
     meta: Arc<BlockMeta>,
+    footer: Arc<Footer>,
 }
 
 impl BlockReader {
     /// Reads the footer (or takes it from `cache`) and finds the columns.
-    pub async fn open(_store: &BlockStore, _cache: &Arc<FooterCache>, _tenant: &TenantId, meta: Arc<BlockMeta>) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self { meta }))
+    pub async fn open(store: &BlockStore, cache: &Arc<FooterCache>, tenant: &TenantId, meta: Arc<BlockMeta>) -> Result<Arc<Self>> {
+        let footer = match cache.get(meta.block_id) {
+            Some(footer) => footer,
+            None => {
+                let footer = read_footer(store, tenant, &meta).await.map_err(|e| e.context(format!("block {}", meta.block_id)))?;
+                let footer = Arc::new(footer);
+                cache.put(meta.block_id, footer.clone());
+                footer
+            }
+        };
+        Ok(Arc::new(Self { store: store.clone(), tenant: tenant.clone(), meta, footer }))
     }
 
     /// The block's `meta.json`.
@@ -41,16 +120,123 @@ impl BlockReader {
 
     /// Number of row groups.
     pub fn row_groups(&self) -> Range<usize> {
-        0..0
+        0..self.footer.metadata.num_row_groups()
     }
 
     /// One row group, to be scanned.
-    pub fn row_group(self: &Arc<Self>, _index: usize) -> Arc<dyn ChunkSource> {
-        unreachable!()
+    pub fn row_group(self: &Arc<Self>, index: usize) -> Arc<dyn ChunkSource> {
+        Arc::new(RowGroupSource::new(self.clone(), index))
     }
 
-    /// The spans of a trace in this block: bloom filter, then binary search by row group, then one row.
-    pub async fn find_trace(&self, _id: TraceId) -> Result<Option<Trace>> {
-        Err(Error::internal("not written yet"))
+    pub(super) fn tenant(&self) -> &TenantId {
+        &self.tenant
     }
+
+    pub(super) fn store(&self) -> &BlockStore {
+        &self.store
+    }
+
+    pub(super) fn leaves(&self) -> &Leaves {
+        &self.footer.leaves
+    }
+
+    /// Attributes with a column of their own, of all scopes.
+    pub(super) fn promoted(&self) -> &[Promoted] {
+        &self.footer.promoted
+    }
+
+    /// Size of `data.parquet` in bytes.
+    pub(super) fn data_len(&self) -> u64 {
+        self.footer.data_len
+    }
+
+    /// What the footer says about a row group.
+    pub(super) fn row_group_metadata(&self, index: usize) -> Result<&RowGroupMetaData> {
+        let group = self.footer.metadata.row_groups().get(index);
+        group.ok_or_else(|| Error::internal(format!("block {} has no row group {index}", self.meta.block_id)))
+    }
+
+    /// Number of traces in a row group.
+    pub(super) fn trace_count(&self, row_group: usize) -> Result<usize> {
+        let rows = self.row_group_metadata(row_group)?.num_rows();
+        let rows = usize::try_from(rows).ok().filter(|rows| u32::try_from(*rows).is_ok());
+        rows.ok_or_else(|| Error::data(format!("block {}, row group {row_group}: an impossible number of rows", self.meta.block_id)))
+    }
+
+    /// What the footer says about a column chunk.
+    pub(super) fn chunk(&self, row_group: usize, column: usize) -> Result<&ColumnChunkMetaData> {
+        let chunk = self.row_group_metadata(row_group)?.columns().get(column);
+        chunk.ok_or_else(|| Error::data(format!("block {}, row group {row_group} has no column number {column}", self.meta.block_id)))
+    }
+
+    /// Ranges of `data.parquet`.
+    pub(super) async fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.store.get_ranges(&paths::data(&self.tenant, self.meta.block_id), ranges).await
+    }
+}
+
+/// Where a column chunk is in a file of `data_len` bytes.
+pub(super) fn chunk_range(chunk: &ColumnChunkMetaData, data_len: u64) -> Result<Range<u64>> {
+    let data = chunk.data_page_offset();
+    // Some writers put 0 where there is no dictionary.
+    let start = chunk.dictionary_page_offset().filter(|d| *d > 0 && *d < data).unwrap_or(data);
+    let range = u64::try_from(start).ok().zip(u64::try_from(chunk.compressed_size()).ok());
+    let range = range.and_then(|(start, len)| Some(start..start.checked_add(len)?)).filter(|r| r.end <= data_len);
+    range.ok_or_else(|| Error::data("the column chunk lies outside of the file"))
+}
+
+async fn read_footer(store: &BlockStore, tenant: &TenantId, meta: &BlockMeta) -> Result<Footer> {
+    let version = meta.version()?;
+    if version == Version::V3 {
+        return Err(Error::new(ErrorKind::Unsupported, "vParquet3 is not read yet: let Tempo compact the block to vParquet4"));
+    }
+    let path = paths::data(tenant, meta.block_id);
+    let size = match meta.size {
+        0 => store.size(&path).await?,
+        size => size,
+    };
+    let bytes = match footer_bytes(store, tenant, meta, size).await {
+        Ok(bytes) => bytes,
+        Err(e) => {
+            // The usual reason: the file is not as long as `meta.json` says.
+            return Err(match store.size(&path).await {
+                Ok(actual) if actual != size => {
+                    Error::data(format!("meta.json says that data.parquet has {size} bytes, but it has {actual}")).with_source(e)
+                }
+                _ => e,
+            });
+        }
+    };
+    let metadata = ParquetMetaDataReader::decode_metadata(&bytes).map_err(|e| Error::data("the footer is corrupt").with_source(e))?;
+    Footer::new(metadata, meta, version, size)
+}
+
+/// The thrift structure at the end of the file, without its length and the magic number.
+async fn footer_bytes(store: &BlockStore, tenant: &TenantId, meta: &BlockMeta, size: u64) -> Result<Bytes> {
+    let path = paths::data(tenant, meta.block_id);
+    let claimed = match meta.footer_size {
+        0 => FOOTER_GUESS_BYTES,
+        len => u64::from(len) + TAIL_BYTES,
+    };
+    let read = async |len: u64| -> Result<Bytes> {
+        let bytes = store.get_ranges(&path, &[size - len..size]).await?;
+        bytes.into_iter().next().ok_or_else(|| Error::internal("no range was read"))
+    };
+    if size < TAIL_BYTES {
+        return Err(Error::data(format!("data.parquet has {size} bytes, too few for a parquet file")));
+    }
+    let mut bytes = read(claimed.min(size).max(TAIL_BYTES)).await?;
+    let tail = bytes.split_off(bytes.len() - TAIL_BYTES as usize);
+    let (Some(len), true) = (tail.first_chunk(), tail.ends_with(MAGIC)) else {
+        return Err(Error::data("data.parquet does not end as a parquet file does"));
+    };
+    let len = u64::from(u32::from_le_bytes(*len));
+    if len > FOOTER_BYTES_MAX || len + TAIL_BYTES > size {
+        return Err(Error::data(format!("a footer of {len} bytes cannot be")));
+    }
+    if len > bytes.len() as u64 {
+        bytes = read(len + TAIL_BYTES).await?;
+        bytes.truncate(len as usize);
+    }
+    Ok(bytes.slice(bytes.len() - len as usize..))
 }

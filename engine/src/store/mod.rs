@@ -200,6 +200,12 @@ impl BlockStore {
     }
 }
 
+/// Requests that [`BlockStore::get_ranges`] makes for these ranges, and the bytes they bring.
+pub fn request_cost(ranges: &[Range<u64>]) -> (u64, u64) {
+    let merged = merge_ranges(ranges);
+    (merged.len() as u64, merged.iter().map(|r| r.end - r.start).sum())
+}
+
 /// The ranges in order, those that touch or nearly touch joined.
 fn merge_ranges(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut sorted = ranges.to_vec();

@@ -1,0 +1,345 @@
+//! One attribute as a column: its values for every span (resource, scope, event, link), of any type.
+//!
+//! A key is looked up in the dictionary of keys first; where it is absent nothing else is decoded. Values come from the
+//! attribute's own column if it has one, and from the generic key/value leaves where they were of another type.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{
+        Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, ListArray, PrimitiveArray, StringArray, StructArray, UInt32Array,
+        new_null_array,
+    },
+    buffer::{BooleanBuffer, NullBuffer, OffsetBuffer},
+    compute::{concat, take},
+    datatypes::{ArrowPrimitiveType, DataType, Field, Float64Type, Int64Type},
+};
+
+use super::{
+    leaf::Leaf,
+    leaves::scope_path,
+    rows::{Rows, codes_of, head},
+    values::{Dense, Text},
+};
+use crate::{
+    error::{Error, Result},
+    scan::{AttributeScope, any_value_type},
+};
+
+/// Generic value leaves, in the order in which their types count.
+const VALUE_LEAVES: [&str; 4] = ["Value", "ValueInt", "ValueDouble", "ValueBool"];
+/// The key whose column every block has.
+pub(super) const SERVICE_NAME: &str = "service.name";
+pub(super) const SERVICE_NAME_LEAF: &str = "rs.Resource.ServiceName";
+
+/// Leaves that must be loaded to know whether anything has this attribute: its own columns and the keys.
+pub(super) fn first_leaves(rows: &Rows, scope: AttributeScope, key: &str) -> Vec<String> {
+    let mut paths: Vec<String> =
+        rows.block().promoted().iter().filter(|p| p.scope == scope && p.key == key).map(|p| p.path.clone()).collect();
+    if scope == AttributeScope::Resource && key == SERVICE_NAME {
+        paths.push(SERVICE_NAME_LEAF.to_owned());
+    }
+    paths.push(key_leaf(scope));
+    paths
+}
+
+/// Leaves that must be loaded as well if the key is among the generic ones.
+pub(super) fn value_leaves(rows: &Rows, scope: AttributeScope, key: &str) -> Result<Vec<String>> {
+    let prefix = scope_path(scope).0;
+    Ok(if has_key(rows, scope, key)? { VALUE_LEAVES.map(|leaf| format!("{prefix}.Attrs.{leaf}")).to_vec() } else { Vec::new() })
+}
+
+fn key_leaf(scope: AttributeScope) -> String {
+    format!("{}{}", scope_path(scope).0, head::ATTRIBUTES_SUFFIX)
+}
+
+/// Whether a generic attribute may have this key.
+fn has_key(rows: &Rows, scope: AttributeScope, key: &str) -> Result<bool> {
+    Ok(rows.dictionary(&key_leaf(scope))?.is_none_or(|dictionary| !codes_of(&dictionary, key).is_empty()))
+}
+
+/// The attribute of every thing in a scope: one entry a span, resource, instrumentation scope, event or link.
+pub(super) fn attribute(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<AnyColumn> {
+    let count = owner_count(rows, scope)?;
+    let mut collected = Collected::new(count);
+    if scope == AttributeScope::Resource && key == SERVICE_NAME {
+        collected.add_service_names(&rows.text(SERVICE_NAME_LEAF)?);
+    }
+    let own: Vec<_> = rows.block().promoted().iter().filter(|p| p.scope == scope && p.key == key).map(|p| p.path.clone()).collect();
+    for path in own {
+        collected.add_column(&*rows.leaf(&path)?)?;
+    }
+    if has_key(rows, scope, key)? {
+        let keys = rows.leaf(&key_leaf(scope))?;
+        let hits = collected.claim(&keys, key)?;
+        if !hits.is_empty() {
+            let mut done = vec![false; hits.len()];
+            for leaf in VALUE_LEAVES {
+                let values = rows.leaf(&format!("{}.Attrs.{leaf}", scope_path(scope).0))?;
+                collected.add_generic(&values, &hits, &mut done)?;
+            }
+        }
+    }
+    collected.finish()
+}
+
+/// How many things a scope has in these rows.
+fn owner_count(rows: &mut Rows, scope: AttributeScope) -> Result<usize> {
+    Ok(match scope {
+        AttributeScope::Event => rows.leaf(head::EVENTS)?.values.len(),
+        AttributeScope::Link => rows.leaf(head::LINKS)?.values.len(),
+        _ => rows.shape()?.count(scope_path(scope).1),
+    })
+}
+
+/// A generic attribute with the key looked for.
+struct Hit {
+    /// Number of the attribute.
+    attribute: u32,
+    /// What it belongs to.
+    owner: u32,
+}
+
+/// Arrays of one type: the owner of each, and where its items are.
+#[derive(Default)]
+struct Arrays<T> {
+    of: Vec<(u32, usize, usize)>,
+    items: Vec<T>,
+}
+
+impl<T: Copy> Arrays<T> {
+    fn push(&mut self, owner: u32, items: impl Iterator<Item = T>) {
+        let start = self.items.len();
+        self.items.extend(items);
+        self.of.push((owner, start, self.items.len()));
+    }
+
+    /// A list for each of `len` owners, made of the items in the owners' order; `None` if there are none.
+    fn finish(mut self, len: usize, values: impl FnOnce(Vec<T>) -> Result<ArrayRef>) -> Result<Option<ArrayRef>> {
+        if self.of.is_empty() {
+            return Ok(None);
+        }
+        self.of.sort_unstable();
+        let mut offsets = vec![0i32];
+        let mut valid = vec![false; len];
+        let mut sorted = Vec::with_capacity(self.items.len());
+        for (owner, start, end) in self.of {
+            offsets.resize(owner as usize + 1, sorted.len() as i32);
+            sorted.extend_from_slice(&self.items[start..end]);
+            offsets.push(sorted.len() as i32);
+            valid[owner as usize] = true;
+        }
+        offsets.resize(len + 1, sorted.len() as i32);
+        let values = values(sorted)?;
+        let item = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+        let list = ListArray::try_new(item, OffsetBuffer::new(offsets.into()), values, Some(valid.into()))?;
+        Ok(Some(Arc::new(list)))
+    }
+}
+
+/// Values found so far, in any order of owners.
+#[derive(Default)]
+struct Collected {
+    /// Owners that have the attribute: the first value of a key counts.
+    taken: Vec<bool>,
+    /// Dictionaries that codes in `strings` point into, one behind the other.
+    dictionaries: Vec<StringArray>,
+    strings: Vec<(u32, i32)>,
+    ints: Vec<(u32, i64)>,
+    doubles: Vec<(u32, f64)>,
+    bools: Vec<(u32, bool)>,
+    string_arrays: Arrays<u32>,
+    int_arrays: Arrays<i64>,
+    double_arrays: Arrays<f64>,
+    bool_arrays: Arrays<bool>,
+}
+
+impl Collected {
+    fn new(count: usize) -> Self {
+        Self { taken: vec![false; count], ..Self::default() }
+    }
+
+    /// Adds a dictionary, and says where its codes start.
+    fn dictionary(&mut self, text: &Text) -> i32 {
+        let base = self.dictionaries.iter().map(|d| d.len()).sum::<usize>() as i32;
+        self.dictionaries.push(text.values.clone());
+        base
+    }
+
+    /// An empty service name is none.
+    fn add_service_names(&mut self, names: &Text) {
+        let base = self.dictionary(names);
+        for resource in 0..names.len() {
+            if !names.get(resource).is_empty() {
+                self.strings.push((resource as u32, base + names.code(resource) as i32));
+                self.taken[resource] = true;
+            }
+        }
+    }
+
+    /// Adds the values of the attribute's own column.
+    fn add_column(&mut self, leaf: &Leaf) -> Result<()> {
+        let base = self.base_of(leaf);
+        let owners = leaf.owners.as_ref().ok_or_else(|| Error::internal("an attribute's column without owners"))?;
+        let mut at = 0;
+        while at < owners.of_value.len() {
+            let owner = owners.of_value[at];
+            let end = at + owners.of_value[at..].iter().take_while(|o| **o == owner).count();
+            if !self.taken[owner as usize] {
+                self.taken[owner as usize] = true;
+                self.add(owner, leaf, base, at, end);
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    fn base_of(&mut self, leaf: &Leaf) -> i32 {
+        match &leaf.values {
+            Dense::Text(text) => self.dictionary(text),
+            _ => 0,
+        }
+    }
+
+    /// The generic attributes with this key whose owner does not have it yet.
+    fn claim(&mut self, keys: &Leaf, key: &str) -> Result<Vec<Hit>> {
+        let (Dense::Text(text), Some(owners)) = (&keys.values, &keys.owners) else {
+            return Err(Error::internal("keys without owners"));
+        };
+        let mut wanted = vec![false; text.values.len()];
+        codes_of(&text.values, key).into_iter().for_each(|code| wanted[code as usize] = true);
+        let mut hits = Vec::new();
+        for (at, owner) in owners.of_value.iter().enumerate() {
+            if wanted[text.code(at)] && !std::mem::replace(&mut self.taken[*owner as usize], true) {
+                hits.push(Hit { attribute: at as u32, owner: *owner });
+            }
+        }
+        Ok(hits)
+    }
+
+    /// Adds the values that generic attributes have in one leaf; `done` is set for those that have some.
+    fn add_generic(&mut self, leaf: &Leaf, hits: &[Hit], done: &mut [bool]) -> Result<()> {
+        let owners = leaf.owners.as_ref().ok_or_else(|| Error::internal("attribute values without owners"))?;
+        let attributes = &owners.of_value[..];
+        if attributes.is_empty() {
+            return Ok(());
+        }
+        let base = self.base_of(leaf);
+        // Few hits are looked up, many are merged.
+        let look_up = hits.len() < attributes.len() / 16;
+        let mut at = 0;
+        for (hit, done) in hits.iter().zip(done) {
+            at += match look_up {
+                true => attributes[at..].partition_point(|a| *a < hit.attribute),
+                false => attributes[at..].iter().take_while(|a| **a < hit.attribute).count(),
+            };
+            let end = at + attributes[at..].iter().take_while(|a| **a == hit.attribute).count();
+            if end > at && !std::mem::replace(done, true) {
+                self.add(hit.owner, leaf, base, at, end);
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Adds values `at..end` of a leaf: a scalar if it is one, an array otherwise.
+    fn add(&mut self, owner: u32, leaf: &Leaf, base: i32, at: usize, end: usize) {
+        let single = end - at == 1;
+        match &leaf.values {
+            Dense::Text(t) if single => self.strings.push((owner, base + t.code(at) as i32)),
+            Dense::Text(t) => self.string_arrays.push(owner, (at..end).map(|i| base as u32 + t.code(i) as u32)),
+            Dense::Int64(v) if single => self.ints.push((owner, v[at])),
+            Dense::Int64(v) => self.int_arrays.push(owner, v[at..end].iter().copied()),
+            Dense::Double(v) if single => self.doubles.push((owner, v[at])),
+            Dense::Double(v) => self.double_arrays.push(owner, v[at..end].iter().copied()),
+            Dense::Bool(v) if single => self.bools.push((owner, v[at] != 0)),
+            Dense::Bool(v) => self.bool_arrays.push(owner, v[at..end].iter().map(|b| *b != 0)),
+            Dense::Int32(_) | Dense::Bytes(_) => {} // no attribute leaf has these types
+        }
+    }
+
+    fn finish(self) -> Result<AnyColumn> {
+        let len = self.taken.len();
+        let dictionary = match &self.dictionaries[..] {
+            [] => None,
+            [one] => Some(one.clone()),
+            many => {
+                let all = concat(&many.iter().map(|d| d as &dyn Array).collect::<Vec<_>>())?;
+                Some(all.as_any().downcast_ref::<StringArray>().cloned().ok_or_else(|| Error::internal("strings became something else"))?)
+            }
+        };
+        let strings = match (&dictionary, self.strings.is_empty()) {
+            (Some(dictionary), false) => {
+                let keys: Int32Array = scalars::<arrow::datatypes::Int32Type>(len, &self.strings);
+                Some(Arc::new(DictionaryArray::try_new(keys, Arc::new(dictionary.clone()))?) as ArrayRef)
+            }
+            _ => None,
+        };
+        let string_arrays = self.string_arrays.finish(len, |codes| match &dictionary {
+            Some(dictionary) => Ok(take(dictionary, &UInt32Array::from(codes), None)?),
+            None => Err(Error::internal("codes without a dictionary")),
+        })?;
+        let children = [
+            strings,
+            (!self.ints.is_empty()).then(|| Arc::new(scalars::<Int64Type>(len, &self.ints)) as ArrayRef),
+            (!self.doubles.is_empty()).then(|| Arc::new(scalars::<Float64Type>(len, &self.doubles)) as ArrayRef),
+            (!self.bools.is_empty()).then(|| Arc::new(booleans(len, &self.bools)) as ArrayRef),
+            string_arrays,
+            self.int_arrays.finish(len, |v| Ok(Arc::new(PrimitiveArray::<Int64Type>::from_iter_values(v))))?,
+            self.double_arrays.finish(len, |v| Ok(Arc::new(PrimitiveArray::<Float64Type>::from_iter_values(v))))?,
+            self.bool_arrays.finish(len, |v| Ok(Arc::new(BooleanArray::from(v))))?,
+        ];
+        Ok(AnyColumn { len, children })
+    }
+}
+
+fn scalars<T: ArrowPrimitiveType>(len: usize, found: &[(u32, T::Native)]) -> PrimitiveArray<T> {
+    let mut values = vec![T::Native::default(); len];
+    let mut valid = vec![false; len];
+    for (owner, value) in found {
+        values[*owner as usize] = *value;
+        valid[*owner as usize] = true;
+    }
+    PrimitiveArray::new(values.into(), Some(valid.into()))
+}
+
+fn booleans(len: usize, found: &[(u32, bool)]) -> BooleanArray {
+    let (mut values, mut valid) = (vec![false; len], vec![false; len]);
+    for (owner, value) in found {
+        values[*owner as usize] = *value;
+        valid[*owner as usize] = true;
+    }
+    BooleanArray::new(values.into(), Some(valid.into()))
+}
+
+/// Attribute values, one entry an owner: the children of [`any_value_type`], `None` for those without a value.
+pub(super) struct AnyColumn {
+    len: usize,
+    children: [Option<ArrayRef>; 8],
+}
+
+impl AnyColumn {
+    /// The entries at these places.
+    pub fn take(&self, at: &UInt32Array) -> Result<Self> {
+        let mut children = [const { None }; 8];
+        for (to, from) in children.iter_mut().zip(&self.children) {
+            *to = from.as_ref().map(|child| take(child, at, None)).transpose()?;
+        }
+        Ok(Self { len: at.len(), children })
+    }
+
+    /// The struct array. An entry is NULL if all children are.
+    pub fn into_array(self) -> Result<ArrayRef> {
+        let DataType::Struct(fields) = any_value_type() else { return Err(Error::internal("attribute values are not a struct")) };
+        let mut valid = BooleanBuffer::new_unset(self.len);
+        for child in self.children.iter().flatten() {
+            valid = match child.logical_nulls() {
+                Some(nulls) => &valid | nulls.inner(),
+                None => BooleanBuffer::new_set(self.len),
+            };
+        }
+        let children = self.children.into_iter().zip(&fields);
+        let children = children.map(|(child, field)| child.unwrap_or_else(|| new_null_array(field.data_type(), self.len))).collect();
+        Ok(Arc::new(StructArray::try_new_with_length(fields, children, Some(NullBuffer::new(valid)), self.len)?))
+    }
+}

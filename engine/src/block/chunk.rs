@@ -1,0 +1,248 @@
+//! A row group as a chunk of a scan: fetches the leaves that the asked columns are made of, and makes the columns.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use arrow::array::{ArrayRef, StringArray, UInt32Array};
+use async_trait::async_trait;
+use parquet::file::statistics::Statistics;
+
+use super::{
+    attributes::{attribute, first_leaves, value_leaves},
+    fields::{self, Chosen},
+    leaves::{depth, scope_path},
+    reader::BlockReader,
+    records::{Attributes, EVENT_LEAVES, Events, LINK_LEAVES, Links, attribute_leaves},
+    rows::{Fetched, Rows, head},
+};
+use crate::{
+    error::{Error, Result},
+    scan::{AttributeScope, ChunkSource, ChunkStats, SpanChunk, SpanColumn, SpanField, attributes_to_json, events_to_json, links_to_json},
+    store::request_cost,
+};
+
+const SPAN_START_LEAF: &str = "rs.ss.Spans.StartTimeUnixNano";
+
+/// A row group of a block, to be scanned.
+#[derive(Debug)]
+pub(super) struct RowGroupSource {
+    block: Arc<BlockReader>,
+    row_group: usize,
+}
+
+impl RowGroupSource {
+    pub fn new(block: Arc<BlockReader>, row_group: usize) -> Self {
+        Self { block, row_group }
+    }
+
+    /// Number of spans by the footer; `None` if it cannot be told without the levels, because some list is empty.
+    fn span_count(&self) -> Result<Option<usize>> {
+        let leaf = self.block.leaves().require(SPAN_START_LEAF)?;
+        let chunk = self.block.chunk(self.row_group, leaf.index)?;
+        let full = chunk.statistics().and_then(Statistics::null_count_opt) == Some(0);
+        Ok(if full { usize::try_from(chunk.num_values()).ok() } else { None })
+    }
+}
+
+#[async_trait]
+impl ChunkSource for RowGroupSource {
+    async fn open(self: Arc<Self>) -> Result<Box<dyn SpanChunk>> {
+        let traces = self.block.trace_count(self.row_group)?;
+        let rows = Rows::new(self.block.clone(), self.row_group, traces);
+        let stats = ChunkStats { traces: traces as u64, ..ChunkStats::default() };
+        let mut chunk = RowGroupChunk { rows, loaded: HashSet::new(), spans: 0, stats };
+        chunk.spans = match self.span_count()? {
+            Some(spans) => spans,
+            None => {
+                chunk.fetch(&[SPAN_START_LEAF]).await?;
+                chunk.rows.shape()?.count(depth::SPAN)
+            }
+        };
+        chunk.stats.spans = chunk.spans as u64;
+        Ok(Box::new(chunk))
+    }
+
+    fn describe(&self) -> String {
+        format!("block {} row group {}", self.block.meta().block_id, self.row_group)
+    }
+
+    fn start_time_bounds(&self) -> Option<(i64, i64)> {
+        let leaf = self.block.leaves().get(SPAN_START_LEAF)?;
+        let Statistics::Int64(stats) = self.block.chunk(self.row_group, leaf.index).ok()?.statistics()? else { return None };
+        let (min, max) = (*stats.min_opt()?, *stats.max_opt()?);
+        // The column is unsigned: bounds with the highest bit set would have to be compared otherwise.
+        (0 <= min && min <= max).then_some((min, max))
+    }
+}
+
+/// A row group being scanned.
+#[derive(Debug)]
+struct RowGroupChunk {
+    rows: Rows,
+    loaded: HashSet<SpanColumn>,
+    spans: usize,
+    stats: ChunkStats,
+}
+
+impl RowGroupChunk {
+    async fn fetch<T: AsRef<str>>(&mut self, paths: &[T]) -> Result<()> {
+        let paths = self.rows.missing(paths.iter().map(AsRef::as_ref))?;
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let ranges = self.rows.chunk_ranges(&paths)?;
+        let (requests, bytes) = request_cost(&ranges);
+        self.stats.requests += requests;
+        self.stats.bytes_read += bytes;
+        let block = self.rows.block().clone();
+        let fetched = block.read(&ranges).await.map_err(|e| e.context(format!("block {}", block.meta().block_id)))?;
+        for (path, bytes) in paths.into_iter().zip(fetched) {
+            self.rows.insert(path, Fetched { segments: vec![bytes], row: None });
+        }
+        Ok(())
+    }
+
+    /// Leaves that a column needs in any case.
+    fn leaves(&self, column: &SpanColumn) -> Vec<String> {
+        let own = |paths: &[&str]| paths.iter().filter(|p| self.rows.exists(p)).map(|p| (*p).to_owned()).collect::<Vec<_>>();
+        match column {
+            SpanColumn::Field(SpanField::Events) => {
+                let mut paths = own(&EVENT_LEAVES);
+                paths.push(SPAN_START_LEAF.to_owned());
+                paths.extend(attribute_leaves(&self.rows, AttributeScope::Event));
+                paths
+            }
+            SpanColumn::Field(SpanField::Links) => {
+                let mut paths = own(&LINK_LEAVES);
+                paths.extend(attribute_leaves(&self.rows, AttributeScope::Link));
+                paths
+            }
+            SpanColumn::Field(field) => match json_scope(*field) {
+                Some(scope) => attribute_leaves(&self.rows, scope),
+                None => own(fields::leaves(*field)),
+            },
+            SpanColumn::Attribute { scope, key } => first_leaves(&self.rows, *scope, key),
+            SpanColumn::EventName => own(&[head::EVENTS]),
+            SpanColumn::EventTimeSinceStart => own(&[fields::EVENT_TIME_LEAF]),
+            SpanColumn::LinkTraceId => own(&[head::LINKS]),
+            SpanColumn::LinkSpanId => own(&[LINK_LEAVES[1]]),
+            SpanColumn::TraceServiceStats => own(&fields::SERVICE_STATS_LEAVES),
+        }
+    }
+
+    fn make(&mut self, column: &SpanColumn, chosen: Chosen<'_>) -> Result<ArrayRef> {
+        let rows = &mut self.rows;
+        match column {
+            SpanColumn::Field(SpanField::Events) => {
+                let (events, starts) = (Events::read(rows)?, rows.int64(SPAN_START_LEAF)?);
+                Ok(texts(chosen.spans, self.spans, |span| events_to_json(&events.of(span, starts[span] as u64))))
+            }
+            SpanColumn::Field(SpanField::Links) => {
+                let links = Links::read(rows)?;
+                Ok(texts(chosen.spans, self.spans, |span| links_to_json(&links.of(span))))
+            }
+            SpanColumn::Field(field) => match json_scope(*field) {
+                Some(scope) => attributes_text(rows, scope, chosen),
+                None => fields::field(rows, *field, chosen),
+            },
+            SpanColumn::Attribute { scope, key } => {
+                let values = attribute(rows, *scope, key)?;
+                let list_head = match scope {
+                    AttributeScope::Event => head::EVENTS,
+                    AttributeScope::Link => head::LINKS,
+                    _ => {
+                        return match chosen.places(scope_path(*scope).1)? {
+                            Some(places) => values.take(&places)?.into_array(),
+                            None => values.into_array(),
+                        };
+                    }
+                };
+                let (offsets, items) = chosen.lists(&rows.list_offsets(list_head)?, depth::SPAN)?;
+                fields::list(offsets, values.take(&items)?.into_array()?)
+            }
+            SpanColumn::EventName => fields::event_names(rows, chosen),
+            SpanColumn::EventTimeSinceStart => fields::event_times(rows, chosen),
+            SpanColumn::LinkTraceId => fields::link_ids(rows, head::LINKS, chosen),
+            SpanColumn::LinkSpanId => fields::link_ids(rows, LINK_LEAVES[1], chosen),
+            SpanColumn::TraceServiceStats => fields::service_stats(rows, chosen),
+        }
+    }
+}
+
+#[async_trait]
+impl SpanChunk for RowGroupChunk {
+    fn span_count(&self) -> usize {
+        self.spans
+    }
+
+    async fn load(&mut self, columns: &[SpanColumn]) -> Result<()> {
+        let new: Vec<&SpanColumn> = columns.iter().filter(|c| !self.loaded.contains(*c)).collect();
+        let first: Vec<String> = new.iter().flat_map(|c| self.leaves(c)).collect();
+        self.fetch(&first).await?;
+        // Values of generic attributes are worth fetching only if the key is there at all.
+        let mut values = BTreeSet::new();
+        for column in &new {
+            if let SpanColumn::Attribute { scope, key } = column {
+                values.extend(value_leaves(&self.rows, *scope, key)?);
+            }
+        }
+        self.fetch(&values.into_iter().collect::<Vec<_>>()).await?;
+        self.loaded.extend(new.into_iter().cloned());
+        Ok(())
+    }
+
+    fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {
+        if !self.loaded.contains(column) {
+            return Err(Error::internal(format!("column {} is used before it is loaded", column.name())));
+        }
+        let shape = self.rows.shape()?;
+        if shape.count(depth::SPAN) != self.spans {
+            let (found, due) = (shape.count(depth::SPAN), self.spans);
+            let block = self.rows.block().meta().block_id;
+            return Err(Error::data(format!("block {block} has {found} spans in a row group where its footer says {due}")));
+        }
+        if selection.is_some_and(|s| s.values().iter().any(|span| *span as usize >= self.spans)) {
+            return Err(Error::internal("a span is selected that the chunk does not have"));
+        }
+        self.make(column, Chosen { shape: &shape, spans: selection })
+    }
+
+    fn stats(&self) -> ChunkStats {
+        self.stats
+    }
+}
+
+/// The scope whose attributes a field shows as JSON.
+fn json_scope(field: SpanField) -> Option<AttributeScope> {
+    match field {
+        SpanField::ResourceAttributes => Some(AttributeScope::Resource),
+        SpanField::ScopeAttributes => Some(AttributeScope::Instrumentation),
+        SpanField::SpanAttributes => Some(AttributeScope::Span),
+        _ => None,
+    }
+}
+
+/// The attributes of a scope as JSON text, made once for each resource, scope or span that is chosen.
+fn attributes_text(rows: &mut Rows, scope: AttributeScope, chosen: Chosen<'_>) -> Result<ArrayRef> {
+    let attributes = Attributes::read(rows, scope)?;
+    let at = scope_path(scope).1;
+    if at == depth::SPAN {
+        return Ok(texts(chosen.spans, chosen.shape.count(at), |span| attributes_to_json(&attributes.of(span))));
+    }
+    let Some(places) = chosen.places(at)? else { return Err(Error::internal("a resource or scope is not a span")) };
+    let mut wanted = vec![false; chosen.shape.count(at)];
+    places.values().iter().for_each(|p| wanted[*p as usize] = true);
+    let json = |(owner, wanted): (usize, &bool)| if *wanted { attributes_to_json(&attributes.of(owner)) } else { String::new() };
+    let made = StringArray::from_iter_values(wanted.iter().enumerate().map(json));
+    Ok(arrow::compute::take(&made, &places, None)?)
+}
+
+/// A text for each of these spans, or for all.
+fn texts(spans: Option<&UInt32Array>, count: usize, text: impl Fn(usize) -> String) -> ArrayRef {
+    Arc::new(match spans {
+        Some(spans) => StringArray::from_iter_values(spans.values().iter().map(|s| text(*s as usize))),
+        None => StringArray::from_iter_values((0..count).map(text)),
+    })
+}

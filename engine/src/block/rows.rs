@@ -1,0 +1,264 @@
+//! The leaves of one row group (or of one row of it): fetched on demand, decoded once, checked against each other.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use arrow::array::{Array, StringArray};
+use bytes::Bytes;
+use parquet::file::metadata::ColumnChunkMetaData;
+
+use super::{
+    leaf::{Leaf, LeafPages},
+    leaves::{LeafColumn, depth},
+    pages::CHUNK_ENTRIES_MAX,
+    reader::{BlockReader, chunk_range},
+    shape::Shape,
+    values::{Dense, Text},
+};
+use crate::error::{Error, Result};
+
+/// The leaf that gives the shape where there is no `ss.SpanCount`.
+const SPAN_LEAF: &str = "rs.ss.Spans.Kind";
+const SPAN_COUNT: &str = "rs.ss.SpanCount";
+
+/// The leaf of a list's items that says what each item belongs to. Leaves of the same items need not be asked.
+pub(super) mod head {
+    pub const EVENTS: &str = "rs.ss.Spans.Events.Name";
+    pub const LINKS: &str = "rs.ss.Spans.Links.TraceID";
+    pub const SERVICE_STATS: &str = "ServiceStats.ServiceName";
+    pub const ATTRIBUTES_SUFFIX: &str = ".Attrs.Key";
+}
+
+/// Bytes of a leaf.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    /// Whole pages.
+    pub segments: Vec<Bytes>,
+    /// The one row to decode, counted from the first data page.
+    pub row: Option<usize>,
+}
+
+/// Decoded leaves of a row group.
+#[derive(Debug)]
+pub(super) struct Rows {
+    block: Arc<BlockReader>,
+    row_group: usize,
+    /// Traces in these rows: all of the row group, or one.
+    traces: usize,
+    fetched: HashMap<String, Fetched>,
+    decoded: HashMap<String, Arc<Leaf>>,
+    shape: Option<Arc<Shape>>,
+}
+
+impl Rows {
+    /// Nothing fetched yet. `traces` is the number of rows that will be.
+    pub fn new(block: Arc<BlockReader>, row_group: usize, traces: usize) -> Self {
+        Self { block, row_group, traces, fetched: HashMap::new(), decoded: HashMap::new(), shape: None }
+    }
+
+    /// The block these rows are of.
+    pub fn block(&self) -> &Arc<BlockReader> {
+        &self.block
+    }
+
+    /// The leaf and what the footer says about it.
+    pub fn chunk(&self, path: &str) -> Result<(&LeafColumn, &ColumnChunkMetaData)> {
+        let column = self.block.leaves().require(path)?;
+        Ok((column, self.block.chunk(self.row_group, column.index)?))
+    }
+
+    /// Whether the block has this leaf.
+    pub fn exists(&self, path: &str) -> bool {
+        self.block.leaves().get(path).is_some()
+    }
+
+    /// These leaves and those needed to make sense of them, without those that are here already.
+    pub fn missing<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> Result<BTreeSet<String>> {
+        let mut all = BTreeSet::new();
+        for path in paths {
+            let mut next = Some(path.to_owned());
+            while let Some(path) = next {
+                next = self.owner_leaf(&path)?;
+                all.insert(path);
+            }
+        }
+        all.retain(|path| !self.fetched.contains_key(path) && !self.decoded.contains_key(path) && !self.is_shape_done(path));
+        Ok(all)
+    }
+
+    fn is_shape_done(&self, path: &str) -> bool {
+        self.shape.is_some() && path == SPAN_COUNT
+    }
+
+    /// Hands over fetched bytes.
+    pub fn insert(&mut self, path: String, fetched: Fetched) {
+        self.fetched.insert(path, fetched);
+    }
+
+    /// The leaf that numbers the things which values of `path` belong to; `None` for traces.
+    fn owner_leaf(&self, path: &str) -> Result<Option<String>> {
+        let column = self.block.leaves().require(path)?;
+        let (group, name) = path.rsplit_once('.').unwrap_or(("", path));
+        let group = group.strip_suffix(".DedicatedAttributes").unwrap_or(group);
+        let of_group = |group: &str| match group {
+            "rs.ss.Spans.Events" => Some(head::EVENTS),
+            "rs.ss.Spans.Links" => Some(head::LINKS),
+            _ => None,
+        };
+        Ok(match group.strip_suffix(".Attrs") {
+            Some(owner) if name == "Key" => Some(of_group(owner).map_or_else(|| self.shape_leaf().to_owned(), str::to_owned)),
+            Some(_) => Some(format!("{group}.Key")),
+            None if group == "ServiceStats" => (path != head::SERVICE_STATS).then(|| head::SERVICE_STATS.to_owned()),
+            None if path == head::EVENTS || path == head::LINKS => Some(self.shape_leaf().to_owned()),
+            None if path == self.shape_leaf() || column.depth == depth::TRACE => None,
+            None => Some(of_group(group).unwrap_or(self.shape_leaf()).to_owned()),
+        })
+    }
+
+    fn shape_leaf(&self) -> &'static str {
+        if self.exists(SPAN_COUNT) { SPAN_COUNT } else { SPAN_LEAF }
+    }
+
+    /// The number of things that values of `path` belong to, by the leaf that numbers them.
+    fn owner_count(&mut self, path: &str) -> Result<usize> {
+        let (column, _) = self.chunk(path)?;
+        let depth = if is_head(path) { column.depth - 1 } else { column.depth };
+        match self.owner_leaf(path)? {
+            Some(owner) if is_head(&owner) => Ok(self.leaf(&owner)?.values.len()),
+            _ if depth == depth::TRACE => Ok(self.traces),
+            _ => Ok(self.shape()?.count(depth)),
+        }
+    }
+
+    /// The shape of the rows.
+    pub fn shape(&mut self) -> Result<Arc<Shape>> {
+        if let Some(shape) = &self.shape {
+            return Ok(shape.clone());
+        }
+        let path = self.shape_leaf();
+        let shape = self.with_pages(path, |pages| {
+            let (values, levels) = pages.decode_with_levels()?;
+            if path == SPAN_COUNT { Shape::from_span_counts(&levels, &values) } else { Shape::from_span_levels(&levels) }
+        })?;
+        if shape.count(depth::TRACE) != self.traces {
+            let (found, due) = (shape.count(depth::TRACE), self.traces);
+            return Err(self.wrong(path, Error::data(format!("{found} rows instead of {due}"))));
+        }
+        let shape = Arc::new(shape);
+        self.shape = Some(shape.clone());
+        Ok(shape)
+    }
+
+    /// A leaf, decoded. Values that may be missing or repeated come with what they belong to, and so do list heads.
+    pub fn leaf(&mut self, path: &str) -> Result<Arc<Leaf>> {
+        if let Some(leaf) = self.decoded.get(path) {
+            return Ok(leaf.clone());
+        }
+        let due = self.owner_count(path)?;
+        let leaf = self.with_pages(path, |pages| {
+            let column = pages.column;
+            let owner_depth = match column.is_required() {
+                false => Some(column.depth),
+                true => is_head(path).then(|| column.depth - 1),
+            };
+            let leaf = pages.decode(owner_depth)?;
+            let found = leaf.owners.as_ref().map_or(leaf.values.len(), |o| o.count);
+            if found == due { Ok(leaf) } else { Err(Error::data(format!("values for {found} instead of {due}"))) }
+        })?;
+        let leaf = Arc::new(leaf);
+        self.decoded.insert(path.to_owned(), leaf.clone());
+        if path != self.shape_leaf() {
+            self.fetched.remove(path);
+        }
+        Ok(leaf)
+    }
+
+    /// The dictionary of a text leaf, if all its values are in it. Decodes no values.
+    pub fn dictionary(&self, path: &str) -> Result<Option<StringArray>> {
+        match self.decoded.get(path).map(|leaf| &leaf.values) {
+            Some(Dense::Text(text)) => Ok(Some(text.values.clone())),
+            Some(_) => Ok(None),
+            None => self.with_pages(path, |pages| pages.dictionary()),
+        }
+    }
+
+    fn with_pages<T>(&self, path: &str, work: impl FnOnce(LeafPages<'_>) -> Result<T>) -> Result<T> {
+        let (column, chunk) = self.chunk(path)?;
+        let fetched = self.fetched.get(path).ok_or_else(|| Error::internal(format!("column {path} is used before it is loaded")))?;
+        let entries = usize::try_from(chunk.num_values()).ok().filter(|n| *n <= CHUNK_ENTRIES_MAX);
+        let entries = entries.ok_or_else(|| self.wrong(path, Error::data(format!("{} values", chunk.num_values()))))?;
+        let pages = LeafPages { column, segments: &fetched.segments, codec: chunk.compression(), entries, row: fetched.row };
+        work(pages).map_err(|e| self.wrong(path, e))
+    }
+
+    /// Says which block and column an error is about.
+    fn wrong(&self, path: &str, error: Error) -> Error {
+        let column = self.block.leaves().get(path).map_or(path, |c| &c.path);
+        error.context(format!("block {}, row group {}, column {column}", self.block.meta().block_id, self.row_group))
+    }
+
+    /// A leaf of text.
+    pub fn text(&mut self, path: &str) -> Result<Text> {
+        match &self.leaf(path)?.values {
+            Dense::Text(text) => Ok(text.clone()),
+            _ => Err(self.mistyped(path)),
+        }
+    }
+
+    fn mistyped(&self, path: &str) -> Error {
+        self.wrong(path, Error::internal("asked for as another type"))
+    }
+
+    /// A leaf of 32-bit integers.
+    pub fn int32(&mut self, path: &str) -> Result<arrow::buffer::ScalarBuffer<i32>> {
+        match &self.leaf(path)?.values {
+            Dense::Int32(values) => Ok(values.clone()),
+            _ => Err(self.mistyped(path)),
+        }
+    }
+
+    /// A leaf of 64-bit integers.
+    pub fn int64(&mut self, path: &str) -> Result<arrow::buffer::ScalarBuffer<i64>> {
+        match &self.leaf(path)?.values {
+            Dense::Int64(values) => Ok(values.clone()),
+            _ => Err(self.mistyped(path)),
+        }
+    }
+
+    /// A leaf of byte strings.
+    pub fn bytes(&mut self, path: &str) -> Result<arrow::array::BinaryArray> {
+        match &self.leaf(path)?.values {
+            Dense::Bytes(values) => Ok(values.clone()),
+            _ => Err(self.mistyped(path)),
+        }
+    }
+
+    /// Where the items of each owner start, by the head of the items' list; one entry more than there are owners.
+    pub fn list_offsets(&mut self, head: &str) -> Result<Vec<u32>> {
+        let leaf = self.leaf(head)?;
+        leaf.owners.as_ref().map(|o| o.offsets()).ok_or_else(|| self.mistyped(head))
+    }
+
+    /// Byte ranges in the file of the chunks of these leaves.
+    pub fn chunk_ranges(&self, paths: &BTreeSet<String>) -> Result<Vec<std::ops::Range<u64>>> {
+        paths
+            .iter()
+            .map(|path| {
+                let (_, chunk) = self.chunk(path)?;
+                chunk_range(chunk, self.block.data_len()).map_err(|e| self.wrong(path, e))
+            })
+            .collect()
+    }
+}
+
+/// Whether a leaf says what the items of its list belong to.
+fn is_head(path: &str) -> bool {
+    path == head::EVENTS || path == head::LINKS || path == head::SERVICE_STATS || path.ends_with(head::ATTRIBUTES_SUFFIX)
+}
+
+/// Codes of the dictionary's entries that equal `text`: one, unless a writer repeats itself.
+pub(super) fn codes_of(values: &StringArray, text: &str) -> Vec<i32> {
+    (0..values.len()).filter(|i| values.value(*i) == text).map(|i| i as i32).collect()
+}

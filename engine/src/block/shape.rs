@@ -1,0 +1,132 @@
+//! The shape of a row group: which spans are in which scope, resource and trace. Decoded once, from one leaf; all other
+//! leaves of the same depth have one value for each thing, in the same order.
+
+use std::sync::OnceLock;
+
+use arrow::array::UInt32Array;
+
+use super::{leaf::Levels, leaves::depth, values::Dense};
+use crate::error::{Error, Result};
+
+/// Which spans belong together. Traces, resources, scopes and spans are numbered in stored order.
+#[derive(Debug, Default)]
+pub(super) struct Shape {
+    /// First resource of each trace, and the number of resources.
+    pub resources: Vec<u32>,
+    /// First scope of each resource, and the number of scopes.
+    pub scopes: Vec<u32>,
+    /// First span of each scope, and the number of spans.
+    pub spans: Vec<u32>,
+    scope_of_span: OnceLock<UInt32Array>,
+    resource_of_span: OnceLock<UInt32Array>,
+    trace_of_span: OnceLock<UInt32Array>,
+}
+
+impl Shape {
+    /// The shape from `ss.SpanCount`, which says for each scope how many spans it has (vParquet5).
+    pub fn from_span_counts(levels: &Levels, counts: &Dense) -> Result<Self> {
+        let Dense::Int32(counts) = counts else { return Err(Error::internal("span counts that are not integers")) };
+        let [resources, scopes, _] = offsets(levels, depth::SCOPE as u8)?;
+        let mut spans = Vec::with_capacity(counts.len() + 1);
+        let mut total = 0u32;
+        spans.push(0);
+        for count in counts {
+            let next = u32::try_from(*count).ok().and_then(|c| total.checked_add(c));
+            total = next.ok_or_else(|| Error::data(format!("{count} spans in a scope")))?;
+            spans.push(total);
+        }
+        Self { resources, scopes, spans, ..Self::default() }.checked()
+    }
+
+    /// The shape from the levels of any leaf that a span has exactly once.
+    pub fn from_span_levels(levels: &Levels) -> Result<Self> {
+        let [resources, scopes, spans] = offsets(levels, depth::SPAN as u8)?;
+        Self { resources, scopes, spans, ..Self::default() }.checked()
+    }
+
+    fn checked(self) -> Result<Self> {
+        let covers = |offsets: &[u32], count: usize| offsets.first() == Some(&0) && offsets.last() == Some(&(count as u32));
+        let (scopes, spans) = (self.scopes.len() - 1, self.spans.len() - 1);
+        if covers(&self.resources, scopes) && covers(&self.scopes, spans) && self.spans[0] == 0 {
+            Ok(self)
+        } else {
+            Err(Error::data("the spans' levels do not fit together"))
+        }
+    }
+
+    /// Number of things at a depth, from trace to span.
+    pub fn count(&self, at: u32) -> usize {
+        match at {
+            depth::TRACE => self.resources.len() - 1,
+            depth::RESOURCE => self.scopes.len() - 1,
+            depth::SCOPE => self.spans.len() - 1,
+            _ => self.spans.last().map_or(0, |n| *n as usize),
+        }
+    }
+
+    /// The number of the scope, resource or trace of each span.
+    pub fn of_span(&self, at: u32) -> &UInt32Array {
+        match at {
+            depth::SCOPE => self.scope_of_span.get_or_init(|| spread(&self.spans).into()),
+            depth::RESOURCE => self.resource_of_span.get_or_init(|| {
+                let starts: Vec<u32> = self.scopes.iter().map(|scope| self.spans[*scope as usize]).collect();
+                spread(&starts).into()
+            }),
+            _ => self.trace_of_span.get_or_init(|| {
+                let starts: Vec<u32> = self.resources.iter().map(|r| self.spans[self.scopes[*r as usize] as usize]).collect();
+                spread(&starts).into()
+            }),
+        }
+    }
+}
+
+/// The number of the group of each member, from the groups' offsets.
+fn spread(offsets: &[u32]) -> Vec<u32> {
+    let mut groups = Vec::with_capacity(offsets.last().map_or(0, |n| *n as usize));
+    for (group, ends) in offsets[1..].iter().enumerate() {
+        groups.resize(*ends as usize, group as u32);
+    }
+    groups
+}
+
+/// Offsets of the lists at each depth above a leaf that lies `leaf_depth` deep and is required there.
+fn offsets(levels: &Levels, leaf_depth: u8) -> Result<[Vec<u32>; 3]> {
+    let mut offsets: [Vec<u32>; 3] = Default::default();
+    let mut counts = [0u32; 4];
+    for (rep, def) in levels.reps.iter().zip(&levels.defs) {
+        if rep > def {
+            return Err(Error::data("a repetition level is over its definition level"));
+        }
+        for at in *rep..=*def {
+            if at < leaf_depth {
+                offsets[usize::from(at)].push(counts[usize::from(at) + 1]);
+            }
+            counts[usize::from(at)] += 1;
+        }
+    }
+    for at in 0..usize::from(leaf_depth) {
+        offsets[at].push(counts[at + 1]);
+    }
+    Ok(offsets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_lists_have_no_members() {
+        // trace 0: resource {scope {2 spans}, scope {}}; trace 1: nothing; trace 2: resource {}, resource {scope {1 span}}
+        let levels = Levels { reps: vec![0, 3, 2, 0, 0, 1], defs: vec![3, 3, 2, 0, 1, 3] };
+        let shape = Shape::from_span_levels(&levels).unwrap();
+        assert_eq!((&shape.resources[..], &shape.scopes[..], &shape.spans[..]), (&[0, 1, 1, 3][..], &[0, 2, 2, 3][..], &[0, 2, 2, 3][..]));
+        assert_eq!(shape.of_span(depth::TRACE).values(), &[0, 0, 2]);
+        assert_eq!(shape.of_span(depth::RESOURCE).values(), &[0, 0, 2]);
+        assert_eq!(shape.of_span(depth::SCOPE).values(), &[0, 0, 2]);
+        let counts = Levels { reps: vec![0, 2, 0, 0, 1], defs: vec![2, 2, 0, 1, 2] };
+        let same = Shape::from_span_counts(&counts, &Dense::Int32(vec![2, 0, 1].into())).unwrap();
+        assert_eq!(same.spans, shape.spans);
+        assert!(Shape::from_span_counts(&counts, &Dense::Int32(vec![2, 0].into())).is_err());
+        assert!(Shape::from_span_levels(&Levels { reps: vec![1], defs: vec![3] }).is_err());
+    }
+}
