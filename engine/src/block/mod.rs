@@ -9,6 +9,9 @@ mod fields;
 mod leaf;
 mod leaves;
 mod levels;
+mod bloom;
+mod columns;
+mod index;
 mod meta;
 mod pages;
 mod promoted;
@@ -18,10 +21,17 @@ mod rows;
 mod shape;
 mod thrift;
 mod values;
+mod schema;
+mod shred;
+mod value_json;
 mod version;
 mod writer;
 
+pub use bloom::{Bloom, BloomShard, shard_of};
 pub use meta::{BlockMeta, DedicatedColumn, DedicatedScope, DedicatedType};
 pub use reader::{BlockReader, FooterCache};
 pub use version::Version;
 pub use writer::write_block;
+
+#[cfg(test)]
+mod write_tests;

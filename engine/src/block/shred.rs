@@ -10,7 +10,7 @@ use crate::{
         schema::{ATTRIBUTE_LEAVES, AttributePlace, BlockSchema, DedicatedPlace, Layout},
         value_json,
     },
-    derive::{TraceFacts, TreePosition},
+    derive::{TraceFacts, TreePosition, service_name},
     trace::{AnyValue, Event, KeyValue, Link, ResourceSpans, ScopeSpans, Span, Trace, Value},
 };
 
@@ -96,14 +96,14 @@ impl Walk<'_> {
     fn resource_spans(&mut self, rs: &ResourceSpans, positions: &mut impl Iterator<Item = TreePosition>, rep: i16) {
         let (at, place) = (self.layout.resource_spans, &self.layout.resource);
         let attributes = rs.resource.as_ref().map_or(&[][..], |r| &r.attributes);
-        let service = service_name(attributes);
+        let service = service_attribute(attributes);
         self.columns.level(at.shape, RESOURCE_SPANS, rep);
         self.columns
             .row(at.leaf)
-            .text(service.map_or("", |(_, name)| name))
+            .text(service_name(rs.resource.as_ref()))
             .skip(ATTRIBUTE_LEAVES)
             .u32(rs.resource.as_ref().map_or(0, |r| r.dropped_attributes_count));
-        self.attributes(place, attributes, service.map(|(index, _)| index), rep);
+        self.attributes(place, attributes, service, rep);
         if rs.scope_spans.is_empty() {
             let at = self.layout.scope_spans;
             self.columns.absent(at.shape..at.shapes_end, RESOURCE_SPANS, rep);
@@ -206,7 +206,7 @@ impl Walk<'_> {
     }
 
     /// The attributes of one element: each to its dedicated column if its type fits and the column is still free, else to
-    /// `Attrs`. The attribute at `skip` is stored elsewhere.
+    /// `Attrs`. The one at `skip` is stored elsewhere.
     fn attributes(&mut self, place: &AttributePlace, attributes: &[KeyValue], skip: Option<usize>, rep: i16) {
         self.slots.clear();
         self.slots.resize(place.columns.len(), None);
@@ -362,12 +362,10 @@ fn elements(value: &AnyValue) -> &[AnyValue] {
     }
 }
 
-/// The first `service.name` that is a string, and its position.
-fn service_name(attributes: &[KeyValue]) -> Option<(usize, &str)> {
-    attributes.iter().enumerate().find_map(|(i, a)| match a.value.as_ref()?.value.as_ref()? {
-        Value::StringValue(name) if a.key == SERVICE_NAME => Some((i, name.as_str())),
-        _ => None,
-    })
+/// Position of the attribute that [`service_name`] takes; empty ones are gone in normal grouping.
+fn service_attribute(attributes: &[KeyValue]) -> Option<usize> {
+    let i = attributes.iter().position(|a| a.key == SERVICE_NAME)?;
+    matches!(attributes[i].value.as_ref()?.value, Some(Value::StringValue(_))).then_some(i)
 }
 
 /// Index of the interval `(k * seconds, (k + 1) * seconds]` of the epoch grid that holds a time; 0 for time 0.

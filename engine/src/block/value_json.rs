@@ -111,14 +111,19 @@ mod tests {
         assert_eq!(json(None), "{}");
         assert_eq!(json(Some(BytesValue(vec![0, 1, 254, 255]))), r#"{"bytesValue":"AAH+/w=="}"#);
         assert_eq!(json(Some(ArrayValue(Default::default()))), r#"{"arrayValue":{}}"#);
-        let mixed = vec![any(StringValue("a\"".into())), any(IntValue(-1)), any(BoolValue(true)), any(DoubleValue(2.0)), AnyValue::default()];
-        let list = vec![KeyValue { key: "k".into(), value: Some(any(ArrayValue(self::ArrayValue { values: mixed }))), ..Default::default() }];
+        let mixed =
+            vec![any(StringValue("a\"".into())), any(IntValue(-1)), any(BoolValue(true)), any(DoubleValue(2.0)), AnyValue::default()];
+        let list =
+            vec![KeyValue { key: "k".into(), value: Some(any(ArrayValue(self::ArrayValue { values: mixed }))), ..Default::default() }];
         assert_eq!(
             json(Some(KvlistValue(KeyValueList { values: list }))),
             r#"{"kvlistValue":{"values":[{"key":"k","value":{"arrayValue":{"values":[{"stringValue":"a\""},{"intValue":"-1"},{"boolValue":true},{"doubleValue":2},{}]}}}]}}"#
         );
         let doubles = [f64::NAN, f64::NEG_INFINITY, 1e300, 1e-300, 0.1, -0.0];
         let texts = doubles.map(|d| json(Some(DoubleValue(d))));
-        assert_eq!(texts.join(" "), r#"{"doubleValue":"NaN"} {"doubleValue":"-Infinity"} {"doubleValue":1e300} {"doubleValue":1e-300} {"doubleValue":0.1} {"doubleValue":-0}"#);
+        assert_eq!(
+            texts.join(" "),
+            r#"{"doubleValue":"NaN"} {"doubleValue":"-Infinity"} {"doubleValue":1e300} {"doubleValue":1e-300} {"doubleValue":0.1} {"doubleValue":-0}"#
+        );
     }
 }

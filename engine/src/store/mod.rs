@@ -1,6 +1,9 @@
 //! The only code that names `object_store`: one place where blocks live, a local folder or a bucket.
 
 pub mod paths;
+mod upload;
+
+pub use upload::PART_BYTES;
 
 use std::{
     ops::Range,

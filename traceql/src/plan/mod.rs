@@ -4,4 +4,4 @@ mod filter;
 mod search;
 
 pub use filter::{TraceqlFilter, filter_expr};
-pub use search::{ANSWER_COLUMNS, Condition, SearchPlan, plan_search};
+pub use search::{ANSWER_COLUMNS, Condition, SearchPlan, Shown, plan_search};

@@ -2,4 +2,5 @@
 
 pub mod json;
 pub mod search;
+mod shown;
 pub mod trace;
