@@ -80,7 +80,7 @@ fn shown_regexes(plan: &SearchPlan) -> Result<Regexes> {
 }
 
 /// Sums what the scans of a plan have counted.
-fn metrics_of(plan: &dyn ExecutionPlan) -> SearchMetrics {
+pub(crate) fn metrics_of(plan: &dyn ExecutionPlan) -> SearchMetrics {
     let mut sum = SearchMetrics::default();
     let mut open = vec![plan];
     while let Some(node) = open.pop() {

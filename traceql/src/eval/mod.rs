@@ -4,6 +4,7 @@
 //! value by value through `syntax::value`, which holds the rules of the types.
 
 mod bind;
+mod codes;
 mod values;
 
 use std::collections::HashMap;
@@ -12,6 +13,7 @@ use arrow::{array::BooleanBufferBuilder, buffer::BooleanBuffer};
 use regex::Regex;
 
 pub use bind::{FieldColumns, columns_of, repeated, values_of};
+pub use codes::{Codes, single_values_of};
 pub use values::Values;
 
 use crate::syntax::{

@@ -94,6 +94,7 @@ impl Text {
     }
 }
 
+#[allow(clippy::len_without_is_empty)]
 impl AnyValues {
     /// From the engine's struct array; `None` if it is something else.
     pub fn new(array: &StructArray) -> Option<Self> {
@@ -108,11 +109,34 @@ impl AnyValues {
         })
     }
 
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.int.len()
+    }
+
+    /// The dictionary key of a row that holds text.
+    pub fn text_key(&self, row: usize) -> Option<i32> {
+        match &self.string {
+            Text::Dictionary { keys, .. } if keys.is_valid(row) && self.is_valid(row) => Some(keys.value(row)),
+            _ => None,
+        }
+    }
+
+    /// The number of a row that holds one.
+    pub fn number(&self, row: usize) -> Option<f64> {
+        match (self.is_valid(row), self.int.is_valid(row), self.double.is_valid(row)) {
+            (true, true, _) => Some(self.int.value(row) as f64),
+            (true, false, true) => Some(self.double.value(row)),
+            _ => None,
+        }
+    }
+
     fn is_valid(&self, row: usize) -> bool {
         self.nulls.as_ref().is_none_or(|n| n.is_valid(row))
     }
 
-    fn get(&self, row: usize) -> Static {
+    /// The value of a row.
+    pub fn get(&self, row: usize) -> Static {
         if !self.is_valid(row) {
             return Static::Nil;
         }

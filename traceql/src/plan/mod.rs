@@ -1,6 +1,7 @@
 //! From a checked tree to a DataFusion plan over `sql`'s tables.
 
 mod filter;
+pub mod metrics;
 mod search;
 
 pub use filter::{TraceqlFilter, filter_expr};

@@ -53,6 +53,22 @@ pub struct SearchMetrics {
     pub inspected_spans: u64,
 }
 
+impl SearchMetrics {
+    /// The cost of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            inspected_traces: self.inspected_traces.saturating_add(other.inspected_traces),
+            inspected_bytes: self.inspected_bytes + other.inspected_bytes,
+            total_blocks: self.total_blocks.saturating_add(other.total_blocks),
+            completed_jobs: self.completed_jobs.saturating_add(other.completed_jobs),
+            total_jobs: self.total_jobs.saturating_add(other.total_jobs),
+            total_block_bytes: self.total_block_bytes + other.total_block_bytes,
+            inspected_spans: self.inspected_spans + other.inspected_spans,
+        }
+    }
+}
+
 /// A trace of a search answer.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
