@@ -116,6 +116,23 @@ fn a_block_in_any_encoding_is_read_the_same() {
     }
 }
 
+/// Without checksums damage can go unnoticed, but nothing may panic.
+#[test]
+fn damage_without_checksums_never_panics() {
+    block_on(async {
+        let block = Damaged::new(&small_block("vParquet5")).await;
+        for (i, (_, properties)) in ways(block.data()).into_iter().enumerate() {
+            let data = rewrite(block.data(), properties);
+            let block = block.resized(data.len() as u64);
+            for at in (i * 7..data.len()).step_by(487) {
+                let mut data = data.clone();
+                data[at] = data[at].wrapping_add(1 + (at % 255) as u8);
+                block.read(data).await.ok();
+            }
+        }
+    });
+}
+
 proptest! {
     /// Pages without a checksum reach the decoders whatever they hold.
     #[test]
