@@ -143,6 +143,9 @@ impl Engine {
                 None => trace = Some(part),
             }
         }
+        if let Some(trace) = &mut trace {
+            trace.dedupe();
+        }
         Ok(FoundTrace { trace, inspected_bytes: self.store.counters().1 - before })
     }
 }

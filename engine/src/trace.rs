@@ -91,9 +91,8 @@ impl Trace {
         self.resource_spans.retain(|rs| !rs.scope_spans.is_empty());
     }
 
-    /// Adds the spans of another part of the same trace that are not here yet.
+    /// Adds the spans of another part of the same trace, repeated ones included.
     pub fn merge(&mut self, part: Trace) {
         self.resource_spans.extend(part.resource_spans);
-        self.dedupe();
     }
 }

@@ -19,6 +19,10 @@ pub struct Config {
     pub max_search_duration_seconds: u64,
     /// Longest time range of a metrics query in seconds; 0 means no bound.
     pub max_metrics_duration_seconds: u64,
+    /// Most intervals a metrics query may be cut into; 0 means no bound.
+    pub max_metrics_intervals: u64,
+    /// Most series of a metrics answer; what is more is cut off and the answer marked partial. 0 means no bound.
+    pub max_metrics_series: usize,
     /// Largest answer of a trace by id, in bytes of protobuf; a larger trace is cut (v2) or refused (v1). 0 means no bound.
     pub max_bytes_per_trace: u64,
     /// Queries that run at the same time; more wait.
@@ -36,6 +40,8 @@ impl Default for Config {
             max_spans_per_span_set: 100,
             max_search_duration_seconds: 168 * 3600,
             max_metrics_duration_seconds: 24 * 3600,
+            max_metrics_intervals: 10_000,
+            max_metrics_series: 0,
             max_bytes_per_trace: 0,
             max_concurrent_queries: 64,
             query_timeout_seconds: 120,

@@ -9,6 +9,7 @@
 pub mod api;
 pub mod config;
 pub mod eval;
+pub mod metrics;
 pub mod plan;
 pub mod result;
 pub mod search;
@@ -16,4 +17,5 @@ pub mod syntax;
 
 pub use api::{Api, router};
 pub use config::Config;
+pub use metrics::{InstantRequest, RangeRequest, query_instant, query_range};
 pub use search::{SearchRequest, explain, parse, search};

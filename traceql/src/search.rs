@@ -69,7 +69,7 @@ pub async fn explain(sessions: &Sessions, tenant: &TenantId, request: &SearchReq
 /// The regular expressions among the conditions that decide which values are shown.
 fn shown_regexes(plan: &SearchPlan) -> Result<Regexes> {
     let mut regexes = Regexes::new();
-    for condition in plan.fields.iter().flat_map(|(_, conditions)| conditions) {
+    for condition in plan.shown.iter().flat_map(|s| &s.conditions) {
         if let Condition::Test(op, Static::String(pattern)) = condition
             && op.is_regex()
         {
@@ -80,7 +80,7 @@ fn shown_regexes(plan: &SearchPlan) -> Result<Regexes> {
 }
 
 /// Sums what the scans of a plan have counted.
-fn metrics_of(plan: &dyn ExecutionPlan) -> SearchMetrics {
+pub(crate) fn metrics_of(plan: &dyn ExecutionPlan) -> SearchMetrics {
     let mut sum = SearchMetrics::default();
     let mut open = vec![plan];
     while let Some(node) = open.pop() {

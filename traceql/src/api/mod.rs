@@ -1,5 +1,6 @@
 //! Tempo's HTTP query API.
 
+mod metrics;
 mod params;
 mod search;
 mod status;
@@ -63,6 +64,8 @@ impl Api {
 pub fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/api/search", get(search::search))
+        .route("/api/metrics/query_range", get(metrics::range))
+        .route("/api/metrics/query", get(metrics::instant))
         .route("/api/traces/{id}", get(trace_by_id::v1))
         .route("/api/v2/traces/{id}", get(trace_by_id::v2))
         .route("/api/echo", get(status::echo))

@@ -18,7 +18,7 @@ pub enum Values {
     Text(Text),
     /// Hex ids, shown without leading zeros (trace ids).
     ShortId(StringArray),
-    /// Hex ids; NULL is the empty text (parent span ids).
+    /// Hex ids; NULL is nil (parent span ids).
     Id(StringArray),
     /// Whole numbers.
     Int(Int32Array),
@@ -94,6 +94,7 @@ impl Text {
     }
 }
 
+#[allow(clippy::len_without_is_empty)]
 impl AnyValues {
     /// From the engine's struct array; `None` if it is something else.
     pub fn new(array: &StructArray) -> Option<Self> {
@@ -108,11 +109,34 @@ impl AnyValues {
         })
     }
 
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.int.len()
+    }
+
+    /// The dictionary key of a row that holds text.
+    pub fn text_key(&self, row: usize) -> Option<i32> {
+        match &self.string {
+            Text::Dictionary { keys, .. } if keys.is_valid(row) && self.is_valid(row) => Some(keys.value(row)),
+            _ => None,
+        }
+    }
+
+    /// The number of a row that holds one.
+    pub fn number(&self, row: usize) -> Option<f64> {
+        match (self.is_valid(row), self.int.is_valid(row), self.double.is_valid(row)) {
+            (true, true, _) => Some(self.int.value(row) as f64),
+            (true, false, true) => Some(self.double.value(row)),
+            _ => None,
+        }
+    }
+
     fn is_valid(&self, row: usize) -> bool {
         self.nulls.as_ref().is_none_or(|n| n.is_valid(row))
     }
 
-    fn get(&self, row: usize) -> Static {
+    /// The value of a row.
+    pub fn get(&self, row: usize) -> Static {
         if !self.is_valid(row) {
             return Static::Nil;
         }
@@ -210,7 +234,7 @@ impl Values {
             Self::Any(a) => a.get(row),
             Self::Text(text) => text.get(row).map_or(Static::Nil, |s| Static::String(s.to_owned())),
             Self::ShortId(a) => Static::String(short(a, row).to_owned()),
-            Self::Id(a) => Static::String(if a.is_valid(row) { a.value(row).to_owned() } else { String::new() }),
+            Self::Id(a) => number(a.is_valid(row), || a.value(row).to_owned(), Static::String),
             Self::Int(a) => number(a.is_valid(row), || a.value(row), |v| Static::Int(v.into())),
             Self::Duration(a) => number(a.is_valid(row), || a.value(row), Static::Duration),
             Self::Status(a) => number(a.is_valid(row), || a.value(row), |v| Static::Status(Status::from_otlp(v))),
@@ -227,7 +251,7 @@ impl Values {
             Self::Any(a) => of(a.nulls.as_ref()),
             Self::Text(text) => BooleanBuffer::collect_bool(rows, |i| text.get(i).is_some()),
             Self::ShortId(a) => BooleanBuffer::collect_bool(rows, |i| a.is_valid(i)),
-            Self::Id(_) => BooleanBuffer::new_set(rows),
+            Self::Id(a) => of(a.nulls()),
             Self::Int(a) | Self::Status(a) | Self::Kind(a) => of(a.nulls()),
             Self::Duration(a) => of(a.nulls()),
             Self::First(all) => all.iter().map(Self::present).reduce(|a, b| &a | &b).unwrap_or_else(|| BooleanBuffer::new_unset(rows)),
@@ -247,7 +271,7 @@ impl Values {
                 }
                 _ => BooleanBuffer::collect_bool(a.len(), |i| a.is_valid(i) && test.passes_text(short(a, i))),
             },
-            Self::Id(a) => BooleanBuffer::collect_bool(a.len(), |i| test.passes_text(if a.is_valid(i) { a.value(i) } else { "" })),
+            Self::Id(a) => BooleanBuffer::collect_bool(a.len(), |i| a.is_valid(i) && test.passes_text(a.value(i))),
             Self::First(all) => {
                 let mut out = BooleanBuffer::new_unset(self.len());
                 let mut open = BooleanBuffer::new_set(self.len());

@@ -1,5 +1,7 @@
 //! Tempo's answers, made from rows.
 
 pub mod json;
+pub mod metrics;
 pub mod search;
+mod shown;
 pub mod trace;

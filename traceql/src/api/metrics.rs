@@ -1,0 +1,95 @@
+//! `GET /api/metrics/query_range` and `GET /api/metrics/query`.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{RawQuery, State},
+    http::HeaderMap,
+};
+use tracehouse_engine::clock;
+
+use super::{Api, ApiError, params::Params};
+use crate::{
+    metrics::{
+        InstantRequest, RangeRequest, query_instant, query_range,
+        time::{check_range, check_step, default_step, parse_step, parse_time},
+    },
+    result::metrics::{InstantResponse, RangeResponse},
+};
+
+/// The range when the request names none.
+const SINCE_DEFAULT: i64 = 3600 * 1_000_000_000;
+
+/// Series over time.
+pub async fn range(State(api): State<Arc<Api>>, headers: HeaderMap, RawQuery(query): RawQuery) -> Result<Json<RangeResponse>, ApiError> {
+    let tenant = api.tenant(&headers)?;
+    let request = range_request(&api, &Params::new(query.as_deref()), clock::now_unix_nanos() as i64)?;
+    Ok(Json(api.run(query_range(&api.sessions, &tenant, &request)).await?))
+}
+
+/// One value a series, for the whole range.
+pub async fn instant(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Result<Json<InstantResponse>, ApiError> {
+    let tenant = api.tenant(&headers)?;
+    let request = instant_request(&api, &Params::new(query.as_deref()), clock::now_unix_nanos() as i64)?;
+    Ok(Json(api.run(query_instant(&api.sessions, &tenant, &request)).await?))
+}
+
+fn range_request(api: &Api, params: &Params, now: i64) -> Result<RangeRequest, ApiError> {
+    let config = &api.config;
+    let (start, end) = range_of(params, now)?;
+    check_range(start, end, config.max_metrics_duration_seconds)?;
+    let step = match params.get("step") {
+        Some(text) => parse_step(text)
+            .filter(|step| *step >= 0)
+            .ok_or_else(|| ApiError::bad_request(format!("invalid step: {text:?} is not a number of seconds or a duration such as 30s")))?,
+        None => default_step(start, end),
+    };
+    check_step(start, end, step, config.max_metrics_intervals)?;
+    // What lies wholly in the future has no samples.
+    let end = end.min(now.saturating_add(step)).max(start);
+    let exemplars = params.get("exemplars").and_then(|v| v.parse().ok());
+    Ok(RangeRequest { query: text(params), start, end, step, exemplars, series_max: series_max(api, params) })
+}
+
+fn instant_request(api: &Api, params: &Params, now: i64) -> Result<InstantRequest, ApiError> {
+    let (start, end) = range_of(params, now)?;
+    check_range(start, end, api.config.max_metrics_duration_seconds)?;
+    if end == start {
+        return Err(ApiError::bad_request("end must be greater than start: an instant query needs a range"));
+    }
+    Ok(InstantRequest { query: text(params), start, end, series_max: series_max(api, params) })
+}
+
+fn text(params: &Params) -> String {
+    params.get("q").or_else(|| params.get("query")).unwrap_or_default().to_owned()
+}
+
+/// The smaller of the server's bound and the request's; 0 means no bound.
+fn series_max(api: &Api, params: &Params) -> usize {
+    let requested: usize = params.get("maxSeries").and_then(|v| v.parse().ok()).unwrap_or(0);
+    match (api.config.max_metrics_series, requested) {
+        (0, n) | (n, 0) => n,
+        (a, b) => a.min(b),
+    }
+}
+
+/// `start` and `end`; what is absent follows from `since` and the time now.
+fn range_of(params: &Params, now: i64) -> Result<(i64, i64), ApiError> {
+    let time = |name: &str| {
+        let read = |text: &str| {
+            parse_time(text).ok_or_else(|| {
+                ApiError::bad_request(format!("invalid {name}: {text:?} is not in Unix seconds, Unix nanoseconds or RFC 3339"))
+            })
+        };
+        params.get(name).map(read).transpose()
+    };
+    let since = params.duration("since")?.unwrap_or(SINCE_DEFAULT);
+    let end = time("end")?.unwrap_or(now);
+    let start = time("start")?.unwrap_or_else(|| end.saturating_sub(since));
+    Ok((start, end))
+}

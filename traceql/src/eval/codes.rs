@@ -1,0 +1,196 @@
+//! Values as small numbers: each distinct value of a batch gets a code, so that grouping touches no text row by row.
+
+use std::{collections::HashMap, hash::Hash};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, Float64Array, ListArray, StringArray, UInt32Array},
+    compute::take,
+};
+use tracehouse_engine::{Error, Result};
+
+use super::{
+    Values, repeated, values_of,
+    values::{AnyValues, Text},
+};
+use crate::syntax::{Field, Static};
+
+/// One code a row, and what the codes stand for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Codes {
+    /// An index into `values` for each row.
+    pub rows: Vec<u32>,
+    /// The distinct values; nil stands for "no value".
+    pub values: Vec<Static>,
+}
+
+/// The values of a field, one a span: of a field that a span has several of, the first that there is.
+pub fn single_values_of(field: &Field, arrays: &[ArrayRef]) -> Result<Values> {
+    if repeated(field).is_none() {
+        return values_of(field, arrays);
+    }
+    let firsts = arrays.iter().map(first_items).collect::<Result<Vec<_>>>()?;
+    values_of(field, &firsts)
+}
+
+/// The first item of each list that is not NULL.
+fn first_items(array: &ArrayRef) -> Result<ArrayRef> {
+    let list: &ListArray = array.as_list_opt::<i32>().ok_or_else(|| Error::internal("an event or link column is not a list"))?;
+    let items = list.values();
+    let first: UInt32Array = (0..list.len())
+        .map(|row| {
+            let (from, to) = (list.value_offsets()[row] as usize, list.value_offsets()[row + 1] as usize);
+            (from..to).find(|i| list.is_valid(row) && items.is_valid(*i)).map(|i| i as u32)
+        })
+        .collect();
+    Ok(take(items, &first, None)?)
+}
+
+/// Gives out codes.
+struct Coder<K> {
+    codes: HashMap<K, u32>,
+    values: Vec<Static>,
+}
+
+impl<K: Hash + Eq> Coder<K> {
+    fn new() -> Self {
+        Self { codes: HashMap::new(), values: vec![Static::Nil] }
+    }
+
+    fn code(&mut self, key: Option<K>, value: impl FnOnce() -> Static) -> u32 {
+        let Some(key) = key else { return 0 };
+        *self.codes.entry(key).or_insert_with(|| {
+            self.values.push(value());
+            self.values.len() as u32 - 1
+        })
+    }
+}
+
+impl Values {
+    /// The values as codes.
+    pub fn codes(&self) -> Codes {
+        let numbers = |get: &dyn Fn(usize) -> Option<i64>| {
+            let mut coder = Coder::new();
+            let rows = (0..self.len()).map(|row| coder.code(get(row), || self.get(row))).collect();
+            Codes { rows, values: coder.values }
+        };
+        match self {
+            Self::Any(any) => any.codes(),
+            Self::Text(Text::Plain(texts)) | Self::ShortId(texts) | Self::Id(texts) => self.text_codes(texts),
+            Self::Text(Text::Dictionary { keys, values }) => {
+                let mut dictionary = DictionaryCodes::new(values);
+                let rows = keys.iter().map(|key| dictionary.code(key)).collect();
+                Codes { rows, values: dictionary.found }
+            }
+            Self::Int(a) | Self::Status(a) | Self::Kind(a) => numbers(&|row| a.is_valid(row).then(|| a.value(row).into())),
+            Self::Duration(a) => numbers(&|row| a.is_valid(row).then(|| a.value(row))),
+            Self::First(all) => first_codes(all),
+        }
+    }
+
+    fn text_codes(&self, texts: &StringArray) -> Codes {
+        let mut coder = Coder::new();
+        let id = matches!(self, Self::Id(_)); // there NULL is the empty text
+        let text = |row| if texts.is_valid(row) { Some(texts.value(row)) } else { id.then_some("") };
+        let rows = (0..texts.len()).map(|row| coder.code(text(row), || self.get(row))).collect();
+        Codes { rows, values: coder.values }
+    }
+
+    /// The values as numbers, durations in seconds; NULL where there is no number (or NaN, which no aggregate can use).
+    pub fn numbers(&self) -> Float64Array {
+        let seconds = |ns: i64| ns as f64 / 1e9;
+        match self {
+            Self::Duration(a) => a.iter().map(|v| v.map(seconds)).collect(),
+            Self::Int(a) => a.iter().map(|v| v.map(f64::from)).collect(),
+            Self::Any(any) => any.numbers(),
+            Self::First(all) => (0..self.len())
+                .map(|row| all.iter().map(|v| v.get(row)).find(|v| *v != Static::Nil)?.as_f64().filter(|x| !x.is_nan()))
+                .collect(),
+            Self::Text(_) | Self::ShortId(_) | Self::Id(_) | Self::Status(_) | Self::Kind(_) => Float64Array::new_null(self.len()),
+        }
+    }
+}
+
+/// Codes for the entries of a dictionary that occur. A value is made for each of those only.
+struct DictionaryCodes<'a> {
+    entries: &'a StringArray,
+    codes: Vec<u32>,
+    found: Vec<Static>,
+}
+
+impl<'a> DictionaryCodes<'a> {
+    fn new(entries: &'a StringArray) -> Self {
+        Self { entries, codes: vec![0; entries.len()], found: vec![Static::Nil] }
+    }
+
+    fn code(&mut self, key: Option<i32>) -> u32 {
+        let Some(key) = key.map(|k| k as usize) else { return 0 };
+        if self.codes[key] == 0 && self.entries.is_valid(key) {
+            let value = Static::String(self.entries.value(key).to_owned());
+            // A dictionary may hold a text twice; there are few, so no map is needed to find out.
+            let known = self.found.iter().position(|v| *v == value);
+            self.codes[key] = known.unwrap_or(self.found.len()) as u32;
+            if known.is_none() {
+                self.found.push(value);
+            }
+        }
+        self.codes[key]
+    }
+}
+
+impl AnyValues {
+    fn codes(&self) -> Codes {
+        let mut texts: HashMap<i32, u32> = HashMap::new();
+        let mut coder: Coder<Key> = Coder::new();
+        let rows = (0..self.len())
+            .map(|row| {
+                let dictionary_key = self.text_key(row);
+                if let Some(code) = dictionary_key.and_then(|k| texts.get(&k)) {
+                    return *code;
+                }
+                let value = self.get(row);
+                let code = coder.code(Key::of(&value), || value.clone());
+                texts.extend(dictionary_key.map(|k| (k, code)));
+                code
+            })
+            .collect();
+        Codes { rows, values: coder.values }
+    }
+
+    fn numbers(&self) -> Float64Array {
+        (0..self.len()).map(|row| self.number(row).filter(|x| !x.is_nan())).collect()
+    }
+}
+
+/// What tells values apart: their type and content.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Int(i64),
+    Float(u64),
+    Text(String),
+    Other(String),
+}
+
+impl Key {
+    fn of(value: &Static) -> Option<Self> {
+        Some(match value {
+            Static::Nil => return None,
+            Static::Int(v) => Self::Int(*v),
+            // -0.0 and 0.0 are one value.
+            Static::Float(v) => Self::Float((v + 0.0).to_bits()),
+            Static::String(v) => Self::Text(v.clone()),
+            other => Self::Other(other.to_string()),
+        })
+    }
+}
+
+/// An attribute without scope: the first source that has a value counts.
+fn first_codes(all: &[Values]) -> Codes {
+    let parts: Vec<Codes> = all.iter().map(Values::codes).collect();
+    let mut coder: Coder<Key> = Coder::new();
+    let remapped: Vec<Vec<u32>> =
+        parts.iter().map(|part| part.values.iter().map(|v| coder.code(Key::of(v), || v.clone())).collect()).collect();
+    let rows = (0..parts.first().map_or(0, |p| p.rows.len()))
+        .map(|row| parts.iter().zip(&remapped).map(|(part, to)| to[part.rows[row] as usize]).find(|code| *code != 0).unwrap_or(0))
+        .collect();
+    Codes { rows, values: coder.values }
+}

@@ -1,0 +1,121 @@
+//! Chooses groups whose exemplars an answer shows, looks their spans up, and hangs them on the series.
+
+use std::collections::{BTreeMap, HashMap};
+
+use arrow::{
+    array::{Array, AsArray, RecordBatch},
+    datatypes::TimestampNanosecondType,
+};
+use tracehouse_engine::{Error, Result};
+
+use super::{Run, time::Intervals};
+use crate::{
+    eval::{columns_of, single_values_of},
+    plan::metrics::{float64, int32, key_at, plan_exemplars},
+    result::metrics::{Exemplar, Group, Label, Series},
+    syntax::{self, MetricsFn, Static},
+};
+
+/// Label of an exemplar's trace.
+const TRACE_LABEL: &str = "trace:id";
+
+/// A time slot shows at most two.
+const PER_SLOT: usize = 2;
+
+impl Run<'_> {
+    /// Adds exemplars to the series of a first stage.
+    pub(super) async fn exemplars(&mut self, series: &syntax::Series, found: &mut [Series], groups: &[(usize, Group)]) -> Result<()> {
+        let chosen = choose(groups, self.exemplars, &self.intervals);
+        if chosen.is_empty() {
+            return Ok(());
+        }
+        let mut wanted: HashMap<(i64, Vec<u8>, i32), (usize, usize)> = HashMap::new();
+        for (at, group) in chosen {
+            let start = group.witness.unwrap_or_default();
+            wanted.insert((start, group.key.clone(), group.exponent), (*at, group.interval));
+        }
+        let mut starts: Vec<i64> = wanted.keys().map(|(start, ..)| *start).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        let plan = plan_exemplars(self.sessions, self.tenant, series, &starts)?;
+        let own_value = !matches!(series.function, MetricsFn::Rate | MetricsFn::CountOverTime | MetricsFn::HistogramOverTime(_));
+        let cost = self.cost;
+        self.rows(plan.plan, |batch| add(batch, &plan.fields, &mut wanted, own_value, found)).await?;
+        // The spans were counted by the first plan.
+        self.cost = crate::result::search::SearchMetrics { inspected_bytes: self.cost.inspected_bytes, ..cost };
+        for series in found {
+            series.exemplars.sort_by_key(|e| e.time);
+        }
+        Ok(())
+    }
+}
+
+/// At most `limit` groups, spread over time: at most two of each slot, slots taking turns.
+fn choose<'a>(groups: &'a [(usize, Group)], limit: usize, intervals: &Intervals) -> Vec<&'a (usize, Group)> {
+    let slots = (limit / PER_SLOT).max(1);
+    let mut by_slot: BTreeMap<usize, Vec<&(usize, Group)>> = BTreeMap::new();
+    for group in groups.iter().filter(|(_, g)| g.witness.is_some()) {
+        by_slot.entry(group.1.interval * slots / intervals.count.max(1)).or_default().push(group);
+    }
+    for (slot, candidates) in &mut by_slot {
+        candidates.sort_by(|a, b| (a.0, a.1.witness).cmp(&(b.0, b.1.witness)));
+        // Each slot begins with another series, so that all get their turn.
+        let shift = slot % candidates.len();
+        candidates.rotate_left(shift);
+    }
+    let turns = (0..PER_SLOT).flat_map(|turn| by_slot.values().filter_map(move |all| all.get(turn).copied()));
+    turns.take(limit).collect()
+}
+
+/// Takes from a batch the spans that are still wanted.
+fn add(
+    batch: &RecordBatch,
+    fields: &[syntax::Field],
+    wanted: &mut HashMap<(i64, Vec<u8>, i32), (usize, usize)>,
+    own_value: bool,
+    found: &mut [Series],
+) -> Result<()> {
+    let wrong = || Error::internal("an exemplar plan gave columns of another type");
+    let starts = batch.column(0).as_primitive_opt::<TimestampNanosecondType>().ok_or_else(wrong)?;
+    let traces = batch.column(1).as_string_opt::<i32>().ok_or_else(wrong)?;
+    let (exponents, numbers) = (int32(batch.column(3))?, float64(batch.column(4))?);
+    let mut columns = &batch.columns()[5..];
+    let mut values = Vec::with_capacity(fields.len());
+    for field in fields {
+        let (own, rest) = columns.split_at_checked(columns_of(field).len()).ok_or_else(wrong)?;
+        values.push((field, single_values_of(field, own)?));
+        columns = rest;
+    }
+    for row in 0..batch.num_rows() {
+        let exponent = if exponents.is_valid(row) { exponents.value(row) } else { 0 };
+        let key = (starts.value(row), key_at(batch.column(2), row)?.to_vec(), exponent);
+        let Some((series, interval)) = wanted.remove(&key) else { continue };
+        let Some(series) = found.get_mut(series) else { continue };
+        let sample = series.values.get(interval).copied().unwrap_or(f64::NAN);
+        let mut labels = vec![Label::text(TRACE_LABEL, traces.value(row).trim_start_matches('0'))];
+        let shown = values.iter().map(|(field, values)| (field.to_string(), values.get(row)));
+        labels.extend(shown.filter(|(name, value)| *value != Static::Nil && name != TRACE_LABEL).map(|(name, value)| Label::new(name, value)));
+        let value = if own_value && numbers.is_valid(row) { numbers.value(row) } else { sample };
+        series.exemplars.push(Exemplar { labels, value, time: starts.value(row), interval });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exemplars_are_bounded_and_spread() {
+        let intervals = Intervals::range(1_000_000_000, 10_000_000_000, 1_000_000_000);
+        let group = |interval: usize| Group { key: vec![], interval, exponent: 0, count: 1, value: 0.0, witness: Some(interval as i64) };
+        let groups: Vec<(usize, Group)> = (0..50).map(|i| (i / 10, group(i % 10))).collect();
+        let of = |limit| choose(&groups, limit, &intervals).iter().map(|(_, g)| g.interval).collect::<Vec<_>>();
+        assert_eq!(of(100).len(), 20);
+        assert_eq!(of(2).len(), 2);
+        let four = of(4);
+        assert_eq!(four.len(), 4);
+        assert!(four.iter().any(|i| *i < 5) && four.iter().any(|i| *i >= 5));
+        assert_eq!(choose(&[], 10, &intervals).len(), 0);
+    }
+}

@@ -1,0 +1,70 @@
+//! Exemplars: the spans that stand for chosen groups.
+//!
+//! The first plan names a witness for each group, the start of its earliest span. Of the groups a bounded number is chosen,
+//! and this plan looks up the spans with just those starts. So it reads one time column, and the rest of a few spans.
+
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use tracehouse_engine::{
+    Result, TenantId,
+    scan::{SpanColumn, SpanField},
+};
+use tracehouse_sql::Sessions;
+
+use super::{
+    super::filter::{column, filter_expr},
+    FieldFunction, Kind, fields_of, filters_of, scan, timestamp,
+};
+use crate::{
+    eval::columns_of,
+    syntax::{Field, MetricsFn, Series},
+};
+
+/// The look-up of exemplars, planned.
+#[derive(Debug)]
+pub struct ExemplarPlan {
+    /// Columns: start, trace id, key, exponent, number, then those of `fields`.
+    pub plan: LogicalPlan,
+    /// The fields an exemplar shows, in order.
+    pub fields: Vec<Field>,
+}
+
+/// Plans the look-up of the matching spans that start at one of these times (Unix nanoseconds; not empty).
+pub fn plan_exemplars(sessions: &Sessions, tenant: &TenantId, series: &Series, starts: &[i64]) -> Result<ExemplarPlan> {
+    let filters = filters_of(&series.pipeline)?;
+    let fields = fields_of(series, &filters);
+    let time = || column(&SpanColumn::Field(SpanField::StartTime));
+    let (first, last) = (starts.iter().min().copied().unwrap_or(0), starts.iter().max().copied().unwrap_or(0));
+    let plan = LogicalPlanBuilder::from(scan(sessions, tenant, &fields)?)
+        .filter(time().gt_eq(timestamp(first)).and(time().lt_eq(timestamp(last))))?
+        .filter(time().in_list(starts.iter().map(|t| timestamp(*t)).collect(), false))?;
+    let (mut number, mut exponent) = (lit(0f64), lit(0i32));
+    match &series.function {
+        MetricsFn::MinOverTime(f) | MetricsFn::MaxOverTime(f) | MetricsFn::SumOverTime(f) | MetricsFn::AvgOverTime(f) => {
+            number = FieldFunction::call(Kind::Number, std::slice::from_ref(f));
+        }
+        MetricsFn::HistogramOverTime(f) | MetricsFn::QuantileOverTime(f, _) => {
+            number = FieldFunction::call(Kind::Number, std::slice::from_ref(f));
+            exponent = FieldFunction::call(Kind::Exponent, std::slice::from_ref(f));
+        }
+        MetricsFn::Rate | MetricsFn::CountOverTime | MetricsFn::Compare(_) => {}
+    }
+    let key = if series.by.is_empty() { lit(datafusion::common::ScalarValue::BinaryView(Some(vec![]))) } else { FieldFunction::call(Kind::Key, &series.by) };
+    let mut shown: Vec<Expr> = vec![
+        time().alias("start_time"),
+        column(&SpanColumn::Field(SpanField::TraceId)).alias("trace_id"),
+        key.alias("key"),
+        exponent.alias("exponent"),
+        number.alias("number"),
+    ];
+    let mut plan = plan;
+    for filter in &filters {
+        let condition = filter_expr(filter)?;
+        if condition != lit(true) {
+            plan = plan.filter(condition)?;
+        }
+    }
+    for (i, wanted) in fields.iter().flat_map(columns_of).enumerate() {
+        shown.push(column(&wanted).alias(format!("{i}:{}", wanted.name())));
+    }
+    Ok(ExemplarPlan { plan: plan.project(shown)?.build()?, fields })
+}

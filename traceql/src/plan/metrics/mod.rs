@@ -1,0 +1,196 @@
+//! A first-stage metrics function as a plan: filter, interval and key of each span, aggregate. Everything is relational,
+//! nothing is done trace by trace, and all states merge by sum, min or max.
+
+mod exemplars;
+mod functions;
+mod key;
+
+use std::sync::Arc;
+
+use datafusion::{
+    catalog::TableProvider,
+    common::{ScalarValue, TableReference},
+    datasource::provider_as_source,
+    functions_aggregate::expr_fn::{count, max, min, sum},
+    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col, lit},
+};
+use tracehouse_engine::{
+    Error, ErrorKind, Result, TenantId,
+    scan::{SpanColumn, SpanField},
+};
+use tracehouse_sql::Sessions;
+
+pub use exemplars::{ExemplarPlan, plan_exemplars};
+pub use functions::{exponent, float64, int32, int64, key_at};
+pub use key::{decode, encode};
+
+use super::filter::{SPANS, column, filter_expr};
+use crate::{
+    eval::columns_of,
+    metrics::time::Intervals,
+    syntax::{Field, FieldExpr, MetricsFn, Pipeline, Series, SpansetExpr, Stage},
+};
+use functions::{FieldFunction, IntervalFunction, Kind};
+
+/// What one row of a plan's answer holds, column by column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Number of the interval (Int32).
+    Interval,
+    /// Key of the group (BinaryView).
+    Key,
+    /// Exponent of a power-of-two bucket (Int32).
+    Exponent,
+    /// Number of spans (Int64).
+    Count,
+    /// Sum, smallest or largest of the values (Float64).
+    Value,
+    /// Start of the group's first span (Timestamp): a witness from which an exemplar can be found.
+    Witness,
+}
+
+/// A first-stage function, planned.
+#[derive(Debug)]
+pub struct SeriesPlan {
+    /// Rows are groups of spans: interval, labels, bucket.
+    pub plan: LogicalPlan,
+    /// What its columns hold.
+    pub outputs: Vec<Output>,
+}
+
+/// Plans the first stage of a series. `witnesses`: whether to name a span of each group.
+pub fn plan_series(sessions: &Sessions, tenant: &TenantId, series: &Series, intervals: &Intervals, witnesses: bool) -> Result<SeriesPlan> {
+    let filters = filters_of(&series.pipeline)?;
+    let source = spans_between(sessions, tenant, &fields_of(series, &filters), intervals)?;
+    let source = matching(source, &filters)?;
+    let (field, kind) = match &series.function {
+        MetricsFn::Rate | MetricsFn::CountOverTime => (None, Kind::Number),
+        MetricsFn::MinOverTime(f) | MetricsFn::MaxOverTime(f) | MetricsFn::SumOverTime(f) | MetricsFn::AvgOverTime(f) => {
+            (Some(f), Kind::Number)
+        }
+        MetricsFn::HistogramOverTime(f) | MetricsFn::QuantileOverTime(f, _) => (Some(f), Kind::Exponent),
+        MetricsFn::Compare(_) => return Err(Error::internal("compare() has a plan of its own")),
+    };
+    let mut groups = vec![col("interval")];
+    let mut shown = vec![interval_of(intervals).alias("interval")];
+    let mut outputs = vec![Output::Interval];
+    if !series.by.is_empty() {
+        shown.push(FieldFunction::call(Kind::Key, &series.by).alias("key"));
+        groups.push(col("key"));
+        outputs.push(Output::Key);
+    }
+    if let Some(field) = field {
+        shown.push(FieldFunction::call(kind, std::slice::from_ref(field)).alias("value"));
+        if kind == Kind::Exponent {
+            groups.push(col("value"));
+            outputs.push(Output::Exponent);
+        }
+    }
+    if witnesses {
+        shown.push(column(&SpanColumn::Field(SpanField::StartTime)).alias("start_time"));
+    }
+    let mut rows = LogicalPlanBuilder::from(source).project(shown)?;
+    if field.is_some() {
+        rows = rows.filter(col("value").is_not_null())?;
+    }
+    let mut states = Vec::new();
+    let mut add = |output, expr: Expr| {
+        outputs.push(output);
+        states.push(expr);
+    };
+    match &series.function {
+        MetricsFn::MinOverTime(_) => add(Output::Value, min(col("value"))),
+        MetricsFn::MaxOverTime(_) => add(Output::Value, max(col("value"))),
+        MetricsFn::SumOverTime(_) => add(Output::Value, sum(col("value"))),
+        MetricsFn::AvgOverTime(_) => {
+            add(Output::Value, sum(col("value")));
+            add(Output::Count, count(lit(1)));
+        }
+        _ => add(Output::Count, count(lit(1))),
+    }
+    if witnesses {
+        add(Output::Witness, min(col("start_time")));
+    }
+    Ok(SeriesPlan { plan: rows.aggregate(groups, states)?.build()?, outputs })
+}
+
+/// All fields a series looks at: in its filters, its labels, its function.
+pub fn fields_of(series: &Series, filters: &[&FieldExpr]) -> Vec<Field> {
+    let mut all: Vec<Field> = Vec::new();
+    let of_function = match &series.function {
+        MetricsFn::MinOverTime(f)
+        | MetricsFn::MaxOverTime(f)
+        | MetricsFn::SumOverTime(f)
+        | MetricsFn::AvgOverTime(f)
+        | MetricsFn::HistogramOverTime(f)
+        | MetricsFn::QuantileOverTime(f, _) => Some(f),
+        _ => None,
+    };
+    let named = filters.iter().flat_map(|f| f.fields()).chain(&series.by).chain(of_function);
+    for field in named {
+        if !all.contains(field) {
+            all.push(field.clone());
+        }
+    }
+    all
+}
+
+/// The spans that start in the range of the intervals, with the columns of these fields.
+fn spans_between(sessions: &Sessions, tenant: &TenantId, fields: &[Field], intervals: &Intervals) -> Result<LogicalPlan> {
+    let time = || column(&SpanColumn::Field(SpanField::StartTime));
+    let lower = if intervals.instant { time().gt_eq(timestamp(intervals.start)) } else { time().gt(timestamp(intervals.start)) };
+    let plan = scan(sessions, tenant, fields)?;
+    Ok(LogicalPlanBuilder::from(plan).filter(lower)?.filter(time().lt_eq(timestamp(intervals.end())))?.build()?)
+}
+
+/// The table of spans with the columns of these fields.
+fn scan(sessions: &Sessions, tenant: &TenantId, fields: &[Field]) -> Result<LogicalPlan> {
+    let mut extra: Vec<SpanColumn> = Vec::new();
+    for wanted in fields.iter().flat_map(columns_of) {
+        if !matches!(wanted, SpanColumn::Field(_)) && !extra.contains(&wanted) {
+            extra.push(wanted);
+        }
+    }
+    let table: Arc<dyn TableProvider> = sessions.spans_table(tenant, extra);
+    Ok(LogicalPlanBuilder::scan(TableReference::bare(SPANS), provider_as_source(table), None)?.build()?)
+}
+
+fn matching(mut plan: LogicalPlan, filters: &[&FieldExpr]) -> Result<LogicalPlan> {
+    for filter in filters {
+        let condition = filter_expr(filter)?;
+        if condition != lit(true) {
+            plan = LogicalPlanBuilder::from(plan).filter(condition)?.build()?;
+        }
+    }
+    Ok(plan)
+}
+
+fn interval_of(intervals: &Intervals) -> Expr {
+    if intervals.instant {
+        return lit(0i32);
+    }
+    IntervalFunction::call(intervals.start, intervals.step, column(&SpanColumn::Field(SpanField::StartTime)))
+}
+
+fn timestamp(nanos: i64) -> Expr {
+    lit(ScalarValue::TimestampNanosecond(Some(nanos), Some("UTC".into())))
+}
+
+/// The filters of a pipeline that only filters: `{ a } | { b } | select(c)`. A span counts if it passes them all, so it need
+/// not be seen together with the others of its trace.
+pub fn filters_of(pipeline: &Pipeline) -> Result<Vec<&FieldExpr>> {
+    let mut filters = Vec::new();
+    for stage in &pipeline.stages {
+        match stage {
+            Stage::Spansets(SpansetExpr::Filter(filter)) => filters.push(filter),
+            Stage::Select(_) if !filters.is_empty() => {}
+            other => {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!("`{other}` before a metrics function is not yet supported by Tracehouse: use filters {{ ... }} only"),
+                ));
+            }
+        }
+    }
+    Ok(filters)
+}

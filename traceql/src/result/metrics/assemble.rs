@@ -1,0 +1,216 @@
+//! From the rows of a first-stage plan to series.
+
+use std::collections::{BTreeMap, HashMap};
+
+use arrow::{
+    array::{AsArray, RecordBatch},
+    datatypes::TimestampNanosecondType,
+};
+use tracehouse_engine::{Error, Result};
+
+use super::{BUCKET_LABEL, Histogram, Label, NAME_LABEL, QUANTILE_LABEL, Series, bucket_bound};
+use crate::{
+    metrics::time::Intervals,
+    plan::metrics::{Output, decode, float64, int32, int64, key_at},
+    syntax::{self, Field, MetricsFn, Static, Type},
+};
+
+/// One row: the spans of one group in one interval (and bucket).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Key of the label values; empty if there are none.
+    pub key: Vec<u8>,
+    /// Number of the interval.
+    pub interval: usize,
+    /// Exponent of the bucket; 0 if the function has none.
+    pub exponent: i32,
+    /// Spans in the group.
+    pub count: i64,
+    /// Sum, smallest or largest value.
+    pub value: f64,
+    /// Start of one of the spans.
+    pub witness: Option<i64>,
+}
+
+/// Series, and where exemplars of them can be found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Assembled {
+    /// The series, without exemplars.
+    pub series: Vec<Series>,
+    /// For each group: the number of its series, and the group.
+    pub groups: Vec<(usize, Group)>,
+}
+
+/// Reads the rows of a batch.
+pub fn groups_of(batch: &RecordBatch, outputs: &[Output], into: &mut Vec<Group>) -> Result<()> {
+    let from = into.len();
+    let empty = Group { key: Vec::new(), interval: 0, exponent: 0, count: 0, value: f64::NAN, witness: None };
+    into.resize(from + batch.num_rows(), empty);
+    let rows = &mut into[from..];
+    for (output, array) in outputs.iter().zip(batch.columns()) {
+        match output {
+            Output::Interval => {
+                let numbers = int32(array)?;
+                rows.iter_mut().enumerate().for_each(|(i, row)| row.interval = numbers.value(i).max(0) as usize);
+            }
+            Output::Key => {
+                for (i, row) in rows.iter_mut().enumerate() {
+                    row.key = key_at(array, i)?.to_vec();
+                }
+            }
+            Output::Exponent => {
+                let numbers = int32(array)?;
+                rows.iter_mut().enumerate().for_each(|(i, row)| row.exponent = numbers.value(i));
+            }
+            Output::Count => {
+                let numbers = int64(array)?;
+                rows.iter_mut().enumerate().for_each(|(i, row)| row.count = numbers.value(i));
+            }
+            Output::Value => {
+                let numbers = float64(array)?;
+                rows.iter_mut().enumerate().for_each(|(i, row)| row.value = numbers.value(i));
+            }
+            Output::Witness => {
+                let times = array.as_primitive_opt::<TimestampNanosecondType>();
+                let times = times.ok_or_else(|| Error::internal("a metrics plan gave no times"))?;
+                rows.iter_mut().enumerate().for_each(|(i, row)| row.witness = Some(times.value(i)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The series of a function from all its groups.
+pub fn assemble(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>) -> Result<Assembled> {
+    match &series.function {
+        MetricsFn::HistogramOverTime(field) => histograms(series, intervals, groups, unit_of(field)),
+        MetricsFn::QuantileOverTime(field, quantiles) => quantile_series(series, intervals, groups, quantiles, unit_of(field)),
+        _ => plain(series, intervals, groups),
+    }
+}
+
+/// Durations are bucketed in nanoseconds and shown in seconds.
+fn unit_of(field: &Field) -> f64 {
+    match field {
+        Field::Intrinsic(i) if i.value_type() == Type::Duration => 1e-9,
+        _ => 1.0,
+    }
+}
+
+/// Numbers for things in the order of their first appearance.
+struct Numbering<K>(HashMap<K, usize>);
+
+impl<K: std::hash::Hash + Eq> Numbering<K> {
+    fn number(&mut self, key: K) -> (usize, bool) {
+        let next = self.0.len();
+        let at = *self.0.entry(key).or_insert(next);
+        (at, at == next)
+    }
+}
+
+fn plain(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>) -> Result<Assembled> {
+    let counts = matches!(series.function, MetricsFn::Rate | MetricsFn::CountOverTime);
+    let blank = vec![if counts { 0.0 } else { f64::NAN }; intervals.count];
+    let mut out = Assembled::default();
+    let mut numbering = Numbering(HashMap::new());
+    for group in groups {
+        let (at, new) = numbering.number(group.key.clone());
+        if new {
+            out.series.push(Series { labels: labels_of(series, &group.key, None)?, values: blank.clone(), exemplars: Vec::new() });
+        }
+        let value = match series.function {
+            MetricsFn::Rate => group.count as f64 / intervals.step_seconds(),
+            MetricsFn::CountOverTime => group.count as f64,
+            MetricsFn::AvgOverTime(_) => group.value / group.count as f64,
+            _ => group.value,
+        };
+        if let Some(slot) = out.series[at].values.get_mut(group.interval) {
+            *slot = value;
+            out.groups.push((at, group));
+        }
+    }
+    // Nothing counted is a count of nothing.
+    if counts && series.by.is_empty() && out.series.is_empty() {
+        out.series.push(Series { labels: labels_of(series, &[], None)?, values: blank, exemplars: Vec::new() });
+    }
+    Ok(out)
+}
+
+fn histograms(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>, unit: f64) -> Result<Assembled> {
+    let mut out = Assembled::default();
+    let mut numbering = Numbering(HashMap::new());
+    for group in groups {
+        let (at, new) = numbering.number((group.key.clone(), group.exponent));
+        if new {
+            let bucket = Label::new(BUCKET_LABEL, Static::Float(bucket_bound(group.exponent, unit)));
+            let labels = labels_of(series, &group.key, Some(bucket))?;
+            out.series.push(Series { labels, values: vec![0.0; intervals.count], exemplars: Vec::new() });
+        }
+        if let Some(slot) = out.series[at].values.get_mut(group.interval) {
+            *slot = group.count as f64;
+            out.groups.push((at, group));
+        }
+    }
+    Ok(out)
+}
+
+fn quantile_series(
+    series: &syntax::Series,
+    intervals: &Intervals,
+    groups: Vec<Group>,
+    quantiles: &[f64],
+    unit: f64,
+) -> Result<Assembled> {
+    let mut out = Assembled::default();
+    let mut numbering = Numbering(HashMap::new());
+    let mut histograms: Vec<BTreeMap<usize, Histogram>> = Vec::new();
+    let mut placed = Vec::with_capacity(groups.len());
+    for group in groups {
+        let (at, new) = numbering.number(group.key.clone());
+        if new {
+            histograms.push(BTreeMap::new());
+            for q in quantiles {
+                let labels = labels_of(series, &group.key, Some(Label::new(QUANTILE_LABEL, Static::Float(*q))))?;
+                out.series.push(Series { labels, values: vec![0.0; intervals.count], exemplars: Vec::new() });
+            }
+        }
+        if group.interval < intervals.count {
+            histograms[at].entry(group.interval).or_default().add(group.exponent, group.count.max(0) as u64);
+            placed.push((at, group));
+        }
+    }
+    for (at, by_interval) in histograms.iter().enumerate() {
+        for (interval, histogram) in by_interval {
+            for (nth, q) in quantiles.iter().enumerate() {
+                out.series[at * quantiles.len() + nth].values[*interval] = histogram.quantile(*q, unit);
+            }
+        }
+    }
+    // A span stands for the lowest quantile whose value is not below its bucket.
+    for (at, group) in placed {
+        let all = &out.series[at * quantiles.len()..(at + 1) * quantiles.len()];
+        let lower = bucket_bound(group.exponent - 1, unit);
+        let reached = all.iter().enumerate().filter(|(_, s)| s.values[group.interval] > lower);
+        let lowest = reached.min_by(|(_, a), (_, b)| a.values[group.interval].total_cmp(&b.values[group.interval]));
+        if let Some((nth, _)) = lowest {
+            out.groups.push((at * quantiles.len() + nth, group));
+        }
+    }
+    Ok(out)
+}
+
+/// The labels of a group: the values that are there, then the function's own label. If none is there, the first label says
+/// "nil"; without `by(...)` the name of the function tells what the series is.
+pub fn labels_of(series: &syntax::Series, key: &[u8], own: Option<Label>) -> Result<Vec<Label>> {
+    let values = decode(key).ok_or_else(|| Error::internal("a metrics plan gave a key that cannot be read"))?;
+    let named = series.by.iter().zip(values).filter(|(_, value)| *value != Static::Nil);
+    let mut labels: Vec<Label> = named.map(|(field, value)| Label::new(field.to_string(), value)).collect();
+    labels.extend(own);
+    if labels.is_empty() {
+        labels.push(match series.by.first() {
+            Some(field) => Label::text(field.to_string(), "nil"),
+            None => Label::text(NAME_LABEL, series.function.name()),
+        });
+    }
+    Ok(labels)
+}
