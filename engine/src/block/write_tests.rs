@@ -28,10 +28,10 @@ use crate::{
     },
 };
 
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
+pub(super) const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden");
 
 /// The folders of Tempo's blocks of one version.
-fn blocks(root: &str, version: &str) -> Vec<PathBuf> {
+pub(super) fn blocks(root: &str, version: &str) -> Vec<PathBuf> {
     let folder = Path::new(root).join("blocks").join(version).join("single-tenant");
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut folders: Vec<_> = entries.map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
@@ -39,7 +39,7 @@ fn blocks(root: &str, version: &str) -> Vec<PathBuf> {
     folders
 }
 
-fn meta(folder: &Path) -> BlockMeta {
+pub(super) fn meta(folder: &Path) -> BlockMeta {
     BlockMeta::from_json(&std::fs::read(folder.join("meta.json")).unwrap(), "meta.json").unwrap()
 }
 
@@ -48,7 +48,7 @@ fn open(folder: &Path) -> SerializedFileReader<Bytes> {
 }
 
 /// All traces of a data set, each with its spans in the order in which they were sent.
-fn traces(root: &str, set: &str) -> Vec<Arc<Trace>> {
+pub(super) fn traces(root: &str, set: &str) -> Vec<Arc<Trace>> {
     let folder = Path::new(root).join("data").join(set);
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     files.retain(|f| f.extension().is_some_and(|e| e == "pb"));
