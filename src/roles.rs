@@ -106,7 +106,10 @@ async fn poll(engine: Arc<Engine>, stop: CancellationToken) {
 /// Adds the spans of a data folder that are in its write-ahead log only.
 pub async fn with_unflushed(engine: Engine, data_dir: &Path) -> Result<Engine> {
     if has_unflushed(&data_dir.join(WAL)) {
-        eprintln!("hint: {} has spans that are not in a block yet and not in this answer: ask its server, or let it write them with GET /flush", data_dir.display());
+        eprintln!(
+            "hint: {} has spans that are not in a block yet and not in this answer: ask its server, or let it write them with GET /flush",
+            data_dir.display()
+        );
     }
     Ok(engine)
 }
