@@ -179,7 +179,7 @@ fn only_one_file_reads_clocks_and_draws_randomness() {
         "rand::rng(",
         "thread_rng",
         "from_os_rng",
-        "random()",
+        "rand::random",
     ];
     none("a clock or randomness is read outside engine/src/clock.rs", named(&needles, |path| path == "engine/src/clock.rs"));
 }

@@ -129,5 +129,14 @@ fn normal(span: &Span) -> Span {
 }
 
 fn sort(attributes: &mut [KeyValue]) {
+    // Columns of promoted attributes do not tell an array of one from a scalar.
+    let promoted = |key: &str| ["k8s.", "http.", "url.", "server."].iter().any(|p| key.starts_with(p));
+    for attribute in attributes.iter_mut().filter(|a| promoted(&a.key)) {
+        if let Some(Value::ArrayValue(array)) = attribute.value.as_ref().and_then(|v| v.value.as_ref())
+            && let [one] = array.values.as_slice()
+        {
+            attribute.value = Some(one.clone());
+        }
+    }
     attributes.sort_by_key(Message::encode_to_vec);
 }
