@@ -14,9 +14,6 @@ pub enum Error {
     /// An error of the engine.
     #[error(transparent)]
     Engine(#[from] tracehouse_engine::Error),
-    /// An error of DataFusion, while a query runs.
-    #[error("{}", .0.strip_backtrace())]
-    Query(#[from] datafusion::error::DataFusionError),
     /// An error of Arrow, while an answer is written.
     #[error(transparent)]
     Arrow(#[from] arrow::error::ArrowError),
@@ -27,6 +24,13 @@ pub enum Error {
 
 /// Result of a command.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<datafusion::error::DataFusionError> for Error {
+    /// The engine knows its own errors again inside DataFusion's.
+    fn from(e: datafusion::error::DataFusionError) -> Self {
+        Self::Engine(e.into())
+    }
+}
 
 impl Error {
     /// A failure with a text: lower case, names the thing and the remedy.

@@ -23,6 +23,8 @@ use crate::{
 /// `{api}` stands for the prefix of the API.
 const ENDPOINTS: &[(&str, &str, &str)] = &[
     ("GET", "{api}/api/search", "search with TraceQL: ?q={...}&start=&end=&limit=&spss="),
+    ("GET", "{api}/api/metrics/query_range", "a TraceQL metrics query: ?q={...} | rate()&start=&end=&step="),
+    ("GET", "{api}/api/metrics/query", "the same at one moment"),
     ("GET", "{api}/api/traces/{traceID}", "a trace, JSON or protobuf"),
     ("GET", "{api}/api/v2/traces/{traceID}", "a trace with what finding it cost"),
     ("GET", "{api}/api/echo", "echo, for health checks"),

@@ -41,6 +41,15 @@ pub struct Addresses {
     pub flight: SocketAddr,
 }
 
+/// What the file says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Written {
+    #[serde(flatten)]
+    addresses: Addresses,
+    /// The process that listens there.
+    pid: u32,
+}
+
 /// Bound sockets.
 #[derive(Debug)]
 pub struct Listeners {
@@ -93,7 +102,8 @@ impl Addresses {
     pub fn write(&self, data_dir: &Path) -> Result<ListenersFile> {
         let path = data_dir.join(FILE);
         let part = data_dir.join(format!("{FILE}.part"));
-        let text = serde_json::to_string_pretty(self).map_err(|e| Error::failed(format!("{FILE}: {e}")))?;
+        let text = serde_json::to_string_pretty(&Written { addresses: *self, pid: std::process::id() })
+            .map_err(|e| Error::failed(format!("{FILE}: {e}")))?;
         std::fs::write(&part, text + "\n")
             .and_then(|()| std::fs::rename(&part, &path))
             .map_err(|e| Error::failed(format!("cannot write {}: {e}", path.display())))?;
@@ -258,7 +268,8 @@ mod tests {
         let addresses = Addresses { http: any, otlp_grpc: any, otlp_http: any, flight: any };
         let guard = addresses.write(dir.path()).unwrap();
         let read = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
-        assert_eq!(serde_json::from_str::<Addresses>(&read).unwrap(), addresses);
+        let read: Written = serde_json::from_str(&read).unwrap();
+        assert_eq!((read.addresses, read.pid), (addresses, std::process::id()));
         drop(guard);
         assert!(!dir.path().join(FILE).exists());
     }

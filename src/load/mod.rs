@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -157,6 +157,8 @@ struct Counters {
     failed: AtomicU64,
     retries: AtomicU64,
     bytes: AtomicU64,
+    /// Whether the last request was taken: then a failure is worth waiting for.
+    healthy: AtomicBool,
     notes: Mutex<Notes>,
 }
 
@@ -311,9 +313,10 @@ async fn work(
         add(&counters.sent, batch.spans);
         add(&counters.bytes, batch.body.len() as u64);
         let began = clock::now();
-        let known = counters.acked.load(Ordering::Relaxed) > 0;
+        let known = counters.healthy.load(Ordering::Relaxed);
         match sender.send(batch.body, known).await {
             Ok(ack) => {
+                counters.healthy.store(true, Ordering::Relaxed);
                 add(&counters.acked, batch.spans.saturating_sub(ack.rejected));
                 add(&counters.rejected, ack.rejected);
                 add(&counters.retries, ack.retries);
@@ -327,6 +330,7 @@ async fn work(
                 }
             }
             Err(refusal) => {
+                counters.healthy.store(false, Ordering::Relaxed);
                 add(&counters.failed, batch.spans);
                 counters.notes().reason.get_or_insert(refusal.message);
                 // Nothing ever got through: going on would only make the user wait.

@@ -60,7 +60,7 @@ pub struct SpanRef(usize);
 impl<'a> Scene<'a> {
     /// An empty trace with a new id.
     pub fn new(rng: &'a mut StdRng) -> Self {
-        let trace_id = rng.random();
+        let trace_id = rng.random::<[u8; 16]>();
         Self { rng, trace_id, placed: Vec::with_capacity(40) }
     }
 
@@ -86,7 +86,7 @@ impl<'a> Scene<'a> {
 
     /// A latency around `median` microseconds: log-normal, with a tail twenty times as slow once in two hundred.
     pub fn latency(&mut self, median: u64) -> u64 {
-        let (a, b): (f64, f64) = (self.rng.random_range(1e-9..1.0), self.rng.random());
+        let (a, b): (f64, f64) = (self.rng.random_range(1e-9..1.0), self.rng.random::<f64>());
         let normal = (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos();
         let tail = if self.chance(0.005) { 20.0 } else { 1.0 };
         ((median * MICRO) as f64 * (0.45 * normal).exp() * tail) as u64

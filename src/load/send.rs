@@ -135,7 +135,9 @@ async fn export_grpc(client: &mut Grpc<Channel>, tenant: Option<&str>, body: Byt
     let answer = client.unary(request, PathAndQuery::from_static(EXPORT_PATH), RawCodec).await;
     answer.map(tonic::Response::into_inner).map_err(|status| {
         let retryable = matches!(status.code(), Code::ResourceExhausted | Code::Unavailable | Code::Aborted | Code::DeadlineExceeded);
-        Refusal { message: format!("{}: {}", status.code(), describe(&status)), retryable, pause: None }
+        // The status' own text repeats its code and its cause.
+        let cause = std::error::Error::source(&status).map(describe).unwrap_or_else(|| status.message().to_owned());
+        Refusal { message: format!("{:?}: {cause}", status.code()), retryable, pause: None }
     })
 }
 

@@ -417,7 +417,7 @@ fn check_fraud(s: &mut Scene<'_>, orders: Vec<(Vec<u8>, Vec<u8>)>, start: u64) {
     for (index, order) in orders.into_iter().enumerate() {
         s.link(batch, order, vec![kv("messaging.batch.index", index as i64)]);
         let span = s.open(place, Scope::App, Some(batch), "score order", SpanKind::Internal, t);
-        let score: f64 = s.rng.random();
+        let score = s.rng.random::<f64>();
         s.set(span, "app.fraud.score", score);
         s.set(span, "app.fraud.suspicious", score > 0.97);
         t += s.latency(7_000);

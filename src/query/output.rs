@@ -4,7 +4,10 @@ use std::{
     fs::File,
     io::{self, BufWriter, IsTerminal, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arrow::{
@@ -54,7 +57,10 @@ impl Output {
         Error: From<E>,
     {
         let Some((path, part)) = &self.file else {
-            return hush(self.write_to(Box::new(io::stdout()), schema, batches).await);
+            let gone = Arc::new(AtomicBool::new(false));
+            let result = self.write_to(Box::new(Stdout(gone.clone())), schema, batches).await;
+            // A reader that goes away, such as `head`, is not an error.
+            return if gone.load(Ordering::Relaxed) { Ok(0) } else { result };
         };
         let failed = |e: io::Error| Error::failed(format!("cannot write {}: {e}", path.display()));
         let file = File::create(part).map_err(failed)?;
@@ -73,7 +79,10 @@ impl Output {
     pub fn write_text(&self, text: &str) -> Result<()> {
         match &self.file {
             Some((path, _)) => std::fs::write(path, text).map_err(|e| Error::failed(format!("cannot write {}: {e}", path.display()))),
-            None => hush(io::stdout().write_all(text.as_bytes()).map_err(Error::from).map(|()| 0)).map(drop),
+            None => match io::stdout().write_all(text.as_bytes()) {
+                Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+                _ => Ok(()),
+            },
         }
     }
 
@@ -94,15 +103,25 @@ impl Output {
     }
 }
 
-/// A reader that goes away, such as `head`, is not an error.
-fn hush(result: Result<u64>) -> Result<u64> {
-    use std::error::Error as _;
-    let broken = |e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe;
-    match result {
-        Err(Error::Io(e)) if broken(&e) => Ok(0),
-        Err(Error::Arrow(arrow::error::ArrowError::IoError(_, e))) if broken(&e) => Ok(0),
-        Err(Error::Arrow(e)) if e.source().and_then(|s| s.downcast_ref::<io::Error>()).is_some_and(broken) => Ok(0),
-        other => other,
+/// Stdout, which remembers that its reader went away: some writers keep no more of an error than its text.
+struct Stdout(Arc<AtomicBool>);
+
+impl Stdout {
+    fn note<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.note(io::stdout().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.note(io::stdout().flush())
     }
 }
 

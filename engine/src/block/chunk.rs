@@ -56,7 +56,8 @@ impl ChunkSource for RowGroupSource {
         chunk.spans = match self.span_count()? {
             Some(spans) => spans,
             None => {
-                chunk.fetch(&[SPAN_START_LEAF]).await?;
+                let shape = chunk.rows.shape_leaf();
+                chunk.fetch(&[shape]).await?;
                 chunk.rows.shape()?.count(depth::SPAN)
             }
         };
@@ -179,7 +180,10 @@ impl SpanChunk for RowGroupChunk {
 
     async fn load(&mut self, columns: &[SpanColumn]) -> Result<()> {
         let new: Vec<&SpanColumn> = columns.iter().filter(|c| !self.loaded.contains(*c)).collect();
-        let first: Vec<String> = new.iter().flat_map(|c| self.leaves(c)).collect();
+        let mut first: Vec<String> = new.iter().flat_map(|c| self.leaves(c)).collect();
+        if !new.is_empty() {
+            first.push(self.rows.shape_leaf().to_owned()); // even what traces have once is given for each span
+        }
         self.fetch(&first).await?;
         // Values of generic attributes are worth fetching only if the key is there at all.
         let mut values = BTreeSet::new();

@@ -134,11 +134,6 @@ impl Leaves {
     pub fn require(&self, path: &str) -> Result<&LeafColumn> {
         self.get(path).ok_or_else(|| Error::data(format!("column {path} is missing")))
     }
-
-    /// Logical paths of all leaves.
-    pub fn paths(&self) -> impl Iterator<Item = &str> {
-        self.by_path.keys().map(String::as_str)
-    }
 }
 
 /// A path without the wrappers of vParquet4.

@@ -33,4 +33,8 @@ pub use version::Version;
 pub use writer::write_block;
 
 #[cfg(test)]
+mod read_tests;
+#[cfg(test)]
+mod rewrite_tests;
+#[cfg(test)]
 mod write_tests;

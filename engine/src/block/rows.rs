@@ -117,7 +117,8 @@ impl Rows {
         })
     }
 
-    fn shape_leaf(&self) -> &'static str {
+    /// The leaf that gives the shape.
+    pub fn shape_leaf(&self) -> &'static str {
         if self.exists(SPAN_COUNT) { SPAN_COUNT } else { SPAN_LEAF }
     }
 
