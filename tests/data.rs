@@ -49,7 +49,7 @@ fn decode(path: &Path, bytes: &[u8]) -> Vec<ResourceSpans> {
 
 /// What must come back of all that was sent.
 fn expected(sent: Vec<ResourceSpans>) -> BTreeMap<Vec<u8>, Spans> {
-    otlp::by_trace(&otlp::without_repeated(sent))
+    otlp::by_trace(&sent)
 }
 
 /// Each trace is what it must be.
@@ -68,19 +68,10 @@ fn check(server: &Server, expected: &BTreeMap<Vec<u8>, Spans>, when: &str) {
     for (id, spans, answer) in answers {
         let trace = decode_trace(&answer).unwrap_or_else(|| panic!("{when}: trace {id} is not there"));
         let got = otlp::spans_of(&trace);
-        if got != spans {
-            let missing: Vec<_> = spans.iter().filter(|(k, n)| got.get(*k) != Some(n)).take(2).map(show).collect();
-            let extra: Vec<_> = got.iter().filter(|(k, n)| spans.get(*k) != Some(n)).take(2).map(show).collect();
-            panic!("{when}: trace {id} differs\nmissing: {missing:#?}\nunexpected: {extra:#?}");
+        if let Some(difference) = otlp::difference(&spans, &got) {
+            panic!("{when}: trace {id} differs: {difference}");
         }
     }
-}
-
-fn show((key, count): (&[Vec<u8>; 3], &usize)) -> String {
-    use opentelemetry_proto::tonic::{common::v1::InstrumentationScope, resource::v1::Resource, trace::v1::Span};
-    let [resource, scope, span] = key;
-    let (resource, scope) = (Resource::decode(&resource[..]).unwrap(), InstrumentationScope::decode(&scope[..]).unwrap());
-    format!("{count} x {:?} {scope:?} {resource:?}", Span::decode(&span[..]).unwrap())
 }
 
 /// Sends bodies of one content type, and looks at what is there live, in blocks and after a crash.
@@ -151,19 +142,7 @@ fn handcrafted_traces_come_back() {
     files.extend(self::files(&repo().join("tests/golden/data/wrap"), ".otlp.pb"));
     let bodies: Vec<Vec<u8>> = files.iter().map(|f| fs::read(f).unwrap()).collect();
     let sent = files.iter().zip(&bodies).flat_map(|(f, b)| decode(f, b)).collect();
-    round_trip(bodies, "application/x-protobuf", &without_what_blocks_drop(expected(sent)));
-}
-
-/// The format of blocks keeps no empty service name (`spec`: a blank one reads as none).
-fn without_what_blocks_drop(traces: BTreeMap<Vec<u8>, Spans>) -> BTreeMap<Vec<u8>, Spans> {
-    use opentelemetry_proto::tonic::{common::v1::any_value::Value, resource::v1::Resource};
-    let blank = Some(Value::StringValue(String::new()));
-    let keep = |[resource, scope, span]: [Vec<u8>; 3]| {
-        let mut resource = Resource::decode(&resource[..]).unwrap();
-        resource.attributes.retain(|a| a.key != "service.name" || a.value.as_ref().is_none_or(|v| v.value != blank));
-        [resource.encode_to_vec(), scope, span]
-    };
-    traces.into_iter().map(|(id, spans)| (id, spans.into_iter().map(|(k, n)| (keep(k), n)).collect())).collect()
+    round_trip(bodies, "application/x-protobuf", &expected(sent));
 }
 
 #[test]

@@ -13,5 +13,6 @@ mod clients;
 mod compat;
 mod crash;
 mod data;
+mod fuzz;
 mod scripts;
 mod tidy;

@@ -1,6 +1,6 @@
 //! Spans to send, and the multiset of spans that must come back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
@@ -70,6 +70,11 @@ pub fn by_trace(resource_spans: &[ResourceSpans]) -> BTreeMap<Vec<u8>, Spans> {
         let mut resource = rs.resource.clone().unwrap_or_default();
         sort(&mut resource.attributes);
         resource.entity_refs.clear(); // no block can hold them
+        // Blocks read a blank service name as none, and protobuf answers name a resource without attributes for Grafana.
+        resource.attributes.retain(|a| *a != text("service.name", ""));
+        if resource.attributes == [text("service.name", "unknown_service")] {
+            resource.attributes.clear();
+        }
         for ss in &rs.scope_spans {
             let mut scope = ss.scope.clone().unwrap_or_default();
             sort(&mut scope.attributes);
@@ -89,16 +94,20 @@ pub fn spans_of(trace: &TracesData) -> Spans {
     traces.pop_first().map(|(_, spans)| spans).unwrap_or_default()
 }
 
-/// Leaves each span id and kind of a trace in once, as Tempo does: the first of a repeated one counts.
-pub fn without_repeated(requests: Vec<ResourceSpans>) -> Vec<ResourceSpans> {
-    let mut seen = BTreeSet::new();
-    let mut requests = requests;
-    for rs in &mut requests {
-        for ss in &mut rs.scope_spans {
-            ss.spans.retain(|s| seen.insert((s.trace_id.clone(), s.span_id.clone(), s.kind)));
-        }
-    }
-    requests
+/// What is wrong with the spans of a trace that came back: each that was sent is there, none that was not. One that was sent
+/// more than once may be there once or as often, Tempo itself keeps copies apart until it merges blocks.
+pub fn difference(sent: &Spans, got: &Spans) -> Option<String> {
+    let missing = sent.keys().filter(|k| !got.contains_key(*k));
+    let extra = got.iter().filter(|(k, n)| sent.get(*k).is_none_or(|s| s < n)).map(|(k, _)| k);
+    let (missing, extra): (Vec<_>, Vec<_>) = (missing.map(show).collect(), extra.map(show).collect());
+    let shown = |list: &[String]| list.iter().take(2).cloned().collect::<Vec<_>>().join("\n  ");
+    (!missing.is_empty() || !extra.is_empty())
+        .then(|| format!("{} missing:\n  {}\n{} unexpected:\n  {}", missing.len(), shown(&missing), extra.len(), shown(&extra)))
+}
+
+fn show([resource, scope, span]: &[Vec<u8>; 3]) -> String {
+    let (resource, scope) = (Resource::decode(&resource[..]), InstrumentationScope::decode(&scope[..]));
+    format!("{:?} {scope:?} {resource:?}", Span::decode(&span[..]))
 }
 
 fn normal(span: &Span) -> Span {
@@ -120,5 +129,14 @@ fn normal(span: &Span) -> Span {
 }
 
 fn sort(attributes: &mut [KeyValue]) {
+    // Columns of promoted attributes do not tell an array of one from a scalar.
+    let promoted = |key: &str| ["k8s.", "http.", "url.", "server."].iter().any(|p| key.starts_with(p));
+    for attribute in attributes.iter_mut().filter(|a| promoted(&a.key)) {
+        if let Some(Value::ArrayValue(array)) = attribute.value.as_ref().and_then(|v| v.value.as_ref())
+            && let [one] = array.values.as_slice()
+        {
+            attribute.value = Some(one.clone());
+        }
+    }
     attributes.sort_by_key(Message::encode_to_vec);
 }

@@ -108,7 +108,7 @@ impl Server {
     fn launch(home: &Path, mut command: Command, settings: &[(&str, &str)], data: &dyn Fn(u32) -> PathBuf) -> Result<Self, Refusal> {
         fs::create_dir_all(home).unwrap();
         // What a killed server left says nothing about this one.
-        let before = fs::read_to_string(home.join("data/listeners.json")).ok();
+        let before = fs::read_to_string(data(std::process::id()).join("listeners.json")).ok();
         let log = fs::OpenOptions::new().create(true).append(true).open(home.join("log")).unwrap();
         let start = log.metadata().unwrap().len() as usize;
         for flag in ["--http-addr", "--otlp-grpc-addr", "--otlp-http-addr", "--flight-addr"] {

@@ -9,8 +9,9 @@ use arrow::{
 use tracehouse_engine::{Error, Result};
 
 use super::{
-    Values, repeated, values_of,
+    Values, repeated,
     values::{AnyValues, Text},
+    values_of,
 };
 use crate::syntax::{Field, Static};
 

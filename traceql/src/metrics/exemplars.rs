@@ -94,7 +94,9 @@ fn add(
         let sample = series.values.get(interval).copied().unwrap_or(f64::NAN);
         let mut labels = vec![Label::text(TRACE_LABEL, traces.value(row).trim_start_matches('0'))];
         let shown = values.iter().map(|(field, values)| (field.to_string(), values.get(row)));
-        labels.extend(shown.filter(|(name, value)| *value != Static::Nil && name != TRACE_LABEL).map(|(name, value)| Label::new(name, value)));
+        labels.extend(
+            shown.filter(|(name, value)| *value != Static::Nil && name != TRACE_LABEL).map(|(name, value)| Label::new(name, value)),
+        );
         let value = if own_value && numbers.is_valid(row) { numbers.value(row) } else { sample };
         series.exemplars.push(Exemplar { labels, value, time: starts.value(row), interval });
     }

@@ -48,7 +48,11 @@ pub fn plan_exemplars(sessions: &Sessions, tenant: &TenantId, series: &Series, s
         }
         MetricsFn::Rate | MetricsFn::CountOverTime | MetricsFn::Compare(_) => {}
     }
-    let key = if series.by.is_empty() { lit(datafusion::common::ScalarValue::BinaryView(Some(vec![]))) } else { FieldFunction::call(Kind::Key, &series.by) };
+    let key = if series.by.is_empty() {
+        lit(datafusion::common::ScalarValue::BinaryView(Some(vec![])))
+    } else {
+        FieldFunction::call(Kind::Key, &series.by)
+    };
     let mut shown: Vec<Expr> = vec![
         time().alias("start_time"),
         column(&SpanColumn::Field(SpanField::TraceId)).alias("trace_id"),

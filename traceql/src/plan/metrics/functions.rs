@@ -62,8 +62,9 @@ impl FieldFunction {
         let mut rest = arrays;
         let mut values = Vec::with_capacity(self.fields.len());
         for field in &self.fields {
-            let (own, others) =
-                rest.split_at_checked(columns_of(field).len()).ok_or_else(|| Error::internal(format!("{} got too few arguments", self.name)))?;
+            let (own, others) = rest
+                .split_at_checked(columns_of(field).len())
+                .ok_or_else(|| Error::internal(format!("{} got too few arguments", self.name)))?;
             values.push(single_values_of(field, own)?);
             rest = others;
         }

@@ -154,13 +154,7 @@ fn histograms(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>
     Ok(out)
 }
 
-fn quantile_series(
-    series: &syntax::Series,
-    intervals: &Intervals,
-    groups: Vec<Group>,
-    quantiles: &[f64],
-    unit: f64,
-) -> Result<Assembled> {
+fn quantile_series(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>, quantiles: &[f64], unit: f64) -> Result<Assembled> {
     let mut out = Assembled::default();
     let mut numbering = Numbering(HashMap::new());
     let mut histograms: Vec<BTreeMap<usize, Histogram>> = Vec::new();
