@@ -165,7 +165,11 @@ impl From<Error> for datafusion::error::DataFusionError {
 impl From<datafusion::error::DataFusionError> for Error {
     fn from(e: datafusion::error::DataFusionError) -> Self {
         let kind = kind_of(&e);
-        Self::new(kind, e.strip_backtrace())
+        match e.find_root() {
+            // Operators wrap an error once for each level it passes; what happened is said at the root.
+            datafusion::error::DataFusionError::External(inner) => Self::new(kind, inner.to_string()),
+            _ => Self::new(kind, e.strip_backtrace()),
+        }
     }
 }
 

@@ -86,6 +86,12 @@ fn parameters(tokens: &[TokenWithSpan]) -> Vec<(u64, u64)> {
                 places.push((token.span.start.line, token.span.start.column));
                 true
             }
+            // `>?` and `->>?` are read as one operator.
+            Token::CustomBinaryOperator(operator) if operator.ends_with('?') => {
+                let before = operator.chars().count() as u64 - 1;
+                places.push((token.span.start.line, token.span.start.column + before));
+                true
+            }
             Token::Word(word) => word.quote_style.is_some() || !BEFORE_VALUE.contains(&word.value.to_ascii_uppercase().as_str()),
             Token::RParen | Token::RBracket | Token::Placeholder(_) | Token::Number(..) | Token::Char(_) => true,
             Token::SingleQuotedString(_)
@@ -120,6 +126,7 @@ mod tests {
                 "where a->>$1 = $2\n and \"limit\" ? 'é?'\n or b between $3 and $4",
             ),
             ("select '?' -- ?\n, /* ? */ ?", "select '?' -- ?\n, /* ? */ $1"),
+            ("where x=? and y>=? and z<?", "where x=$1 and y>=$2 and z<$3"),
             ("where name like ? or (x) ? 'k'", "where name like $1 or (x) ? 'k'"),
             ("select '?", "select '?"),
         ];

@@ -207,3 +207,142 @@ impl QueryPlanner for Planner {
         DefaultPhysicalPlanner::with_extension_planners(self.planners.clone()).create_physical_plan(plan, state).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::{arrow::util::pretty::pretty_format_batches, common::ScalarValue};
+    use tracehouse_engine::{config::Config as EngineConfig, store::BlockStore};
+
+    use super::*;
+
+    fn sessions() -> (tempfile::TempDir, Sessions) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = BlockStore::open_local(dir.path(), true).unwrap();
+        let engine = Arc::new(Engine::new(store, EngineConfig::default()));
+        (dir, Sessions::new(Config::default(), engine).unwrap())
+    }
+
+    async fn ask(sessions: &Sessions, sql: &str) -> Result<String> {
+        let frame = sessions.sql(&TenantId::single(), sql).await?;
+        let schema = Arc::new(frame.schema().as_arrow().clone());
+        let mut batches = sessions.collect(frame).await?;
+        batches.insert(0, RecordBatch::new_empty(schema));
+        Ok(pretty_format_batches(&batches).unwrap().to_string())
+    }
+
+    #[tokio::test]
+    async fn an_empty_table_answers() {
+        let (_dir, sessions) = sessions();
+        let text = ask(&sessions, "select count(*) as n from spans").await.unwrap();
+        assert!(text.contains("| 0 |"), "{text}");
+        ask(&sessions, "select * from tracehouse.public.spans where start_time > now() - interval '1 hour'").await.unwrap();
+        let text =
+            ask(&sessions, "select table_catalog, table_schema, table_type from information_schema.tables where table_name = 'spans'")
+                .await;
+        assert!(text.as_ref().unwrap().contains("| tracehouse    | public       | BASE TABLE |"), "{text:?}");
+        ask(&sessions, "show tables").await.unwrap();
+        ask(&sessions, "describe spans").await.unwrap();
+        ask(&sessions, "explain analyze select name from spans").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn json_operators_work() {
+        let (_dir, sessions) = sessions();
+        ask(
+            &sessions,
+            "select span_attributes->'a'->'b', span_attributes->>'a', events #>> '{0,name}' from spans where resource_attributes ? 'k'",
+        )
+        .await
+        .unwrap();
+        let frame = sessions.sql(&TenantId::single(), "select '{\"a\": [1, \"x\"]}'->'a' as a, '{\"b\": 7}'->>'b' as b").await.unwrap();
+        let names: Vec<_> = frame.schema().fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect();
+        assert_eq!(names, [("a".to_owned(), DataType::Utf8View), ("b".to_owned(), DataType::Utf8)]);
+        let text = ask(&sessions, "select '{\"a\": [1, \"x\"]}'->'a' as a, '{\"b\": 7}'->>'b' as b").await.unwrap();
+        assert!(text.contains(r#"| [1, "x"] | 7 |"#), "{text}");
+    }
+
+    #[tokio::test]
+    async fn writes_are_refused() {
+        let (_dir, sessions) = sessions();
+        for sql in [
+            "create table t as select 1",
+            "create external table t stored as csv location '/etc/passwd'",
+            "create view v as select 1",
+            "drop table spans",
+            "insert into spans select * from spans",
+            "update spans set name = 'x'",
+            "delete from spans",
+            "truncate spans",
+            "copy spans to '/tmp/x.csv' stored as csv",
+            "copy (select 1) to '/tmp/x.csv'",
+            "set datafusion.execution.batch_size = 1",
+            "reset datafusion.execution.batch_size",
+            "begin",
+            "prepare p as select 1",
+            "execute p",
+            "select 1 into t",
+            "with x as (insert into spans select * from spans returning *) select * from x",
+            "explain analyze insert into spans select * from spans",
+            "explain create table t as select 1",
+            "select 1; drop table spans",
+            "alter table spans add column x int",
+            "load data inpath 'x' into table spans",
+        ] {
+            let error = match sessions.sql(&TenantId::single(), sql).await {
+                Err(e) => e,
+                Ok(frame) => panic!("{sql} was planned: {:?}", frame.logical_plan()),
+            };
+            assert!(matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Unsupported), "{sql}: {:?} {error}", error.kind());
+        }
+    }
+
+    #[tokio::test]
+    async fn wrong_questions_are_the_callers() {
+        let (_dir, sessions) = sessions();
+        for (sql, says) in [
+            ("", "No SQL"),
+            ("selekt 1", "selekt"),
+            ("select nope from spans", "nope"),
+            ("select * from nope", "nope"),
+            ("select * from '/etc/passwd'", "/etc/passwd"),
+            ("select nope(name) from spans", "nope"),
+            ("select name + duration_ns from spans where name > 3 and start_time = 'x'", "x"),
+            ("select 1/0", "ivide by zero"),
+        ] {
+            let error = ask(&sessions, sql).await.expect_err(sql);
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{sql}: {error}");
+            assert!(error.to_string().contains(says), "{sql}: {error}");
+        }
+        let long = format!("select '{}'", "x".repeat(2 << 20));
+        assert_eq!(ask(&sessions, &long).await.unwrap_err().kind(), ErrorKind::TooLarge);
+        let deep = format!("select {}1{}", "(".repeat(5000), ")".repeat(5000));
+        assert_eq!(ask(&sessions, &deep).await.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+
+    #[tokio::test]
+    async fn parameters_are_bound() {
+        let (_dir, sessions) = sessions();
+        let values = vec![ScalarValue::from(20i64), ScalarValue::from("x")];
+        let frame = sessions.sql_with(&TenantId::single(), "select $1 + 1 as a, ? as b, $2 as c", values).await;
+        assert!(frame.is_ok(), "{frame:?}");
+        let frame = sessions.sql(&TenantId::single(), "select name from spans where duration_ns > ? and name = ? limit ?").await.unwrap();
+        let types = frame.logical_plan().get_parameter_types().unwrap();
+        assert_eq!(types["$1"], Some(DataType::Int64));
+        assert_eq!(types.len(), 3);
+        let values = vec![ScalarValue::from(20i64), ScalarValue::from("x"), ScalarValue::from(3i64)];
+        sessions.collect(frame.with_param_values(values).unwrap()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_session_is_cheap() {
+        let (_dir, sessions) = sessions();
+        let tenant = TenantId::single();
+        let started = tracehouse_engine::clock::now();
+        for _ in 0..100 {
+            std::hint::black_box(sessions.session(&tenant));
+        }
+        let each = started.elapsed() / 100;
+        println!("{each:?} a session");
+        assert!(each.as_millis() < 20, "{each:?}"); // unoptimised build; 200 us is the aim in release
+    }
+}

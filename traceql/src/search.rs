@@ -69,7 +69,7 @@ pub async fn explain(sessions: &Sessions, tenant: &TenantId, request: &SearchReq
 /// The regular expressions among the conditions that decide which values are shown.
 fn shown_regexes(plan: &SearchPlan) -> Result<Regexes> {
     let mut regexes = Regexes::new();
-    for condition in plan.fields.iter().flat_map(|(_, conditions)| conditions) {
+    for condition in plan.shown.iter().flat_map(|s| &s.conditions) {
         if let Condition::Test(op, Static::String(pattern)) = condition
             && op.is_regex()
         {

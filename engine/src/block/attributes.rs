@@ -140,7 +140,7 @@ impl<T: Copy> Arrays<T> {
 /// Values found so far, in any order of owners.
 #[derive(Default)]
 struct Collected {
-    /// Owners that have the attribute: the first value of a key counts.
+    /// Owners that have the attribute in a column of its own.
     taken: Vec<bool>,
     /// Dictionaries that codes in `strings` point into, one behind the other.
     dictionaries: Vec<StringArray>,
@@ -201,17 +201,21 @@ impl Collected {
         }
     }
 
-    /// The generic attributes with this key whose owner does not have it yet.
+    /// The generic attributes with this key whose owner has it in no column of its own. Of a repeated key the last counts.
     fn claim(&mut self, keys: &Leaf, key: &str) -> Result<Vec<Hit>> {
         let (Dense::Text(text), Some(owners)) = (&keys.values, &keys.owners) else {
             return Err(Error::internal("keys without owners"));
         };
         let mut wanted = vec![false; text.values.len()];
         codes_of(&text.values, key).into_iter().for_each(|code| wanted[code as usize] = true);
-        let mut hits = Vec::new();
+        let mut hits: Vec<Hit> = Vec::new();
         for (at, owner) in owners.of_value.iter().enumerate() {
-            if wanted[text.code(at)] && !std::mem::replace(&mut self.taken[*owner as usize], true) {
-                hits.push(Hit { attribute: at as u32, owner: *owner });
+            if wanted[text.code(at)] && !self.taken[*owner as usize] {
+                let hit = Hit { attribute: at as u32, owner: *owner };
+                match hits.last_mut() {
+                    Some(earlier) if earlier.owner == *owner => *earlier = hit,
+                    _ => hits.push(hit),
+                }
             }
         }
         Ok(hits)

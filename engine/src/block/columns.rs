@@ -1,13 +1,14 @@
 //! Buffers of a few thousand spans as leaves: values, and the levels that say where they belong.
 
+use bytes::Bytes;
 use parquet::{
+    basic::Type as PhysicalType,
     column::writer::ColumnWriter,
     data_type::ByteArray,
     errors::{ParquetError, Result},
 };
 
 use crate::block::schema::{BlockSchema, ShapeId};
-use parquet::basic::Type as PhysicalType;
 
 /// Definition and repetition levels, shared by the required leaves of one repeated group.
 #[derive(Debug, Default)]
@@ -19,7 +20,8 @@ struct Levels {
 /// The values of one leaf, without NULLs.
 #[derive(Debug)]
 enum Values {
-    Bytes(Vec<ByteArray>),
+    Interned(Interned),
+    Bytes(Joined),
     Int32(Vec<i32>),
     Int64(Vec<i64>),
     Double(Vec<f64>),
@@ -27,24 +29,76 @@ enum Values {
 }
 
 impl Values {
-    fn new(physical: PhysicalType) -> Self {
+    fn new(physical: PhysicalType, dictionary: bool) -> Self {
         match physical {
             PhysicalType::INT32 => Self::Int32(Vec::new()),
             PhysicalType::INT64 => Self::Int64(Vec::new()),
             PhysicalType::DOUBLE => Self::Double(Vec::new()),
             PhysicalType::BOOLEAN => Self::Bool(Vec::new()),
-            _ => Self::Bytes(Vec::new()),
+            _ if dictionary => Self::Interned(Interned::default()),
+            _ => Self::Bytes(Joined::default()),
         }
     }
 
     fn clear(&mut self) {
         match self {
-            Self::Bytes(v) => v.clear(),
+            Self::Interned(v) => v.values.clear(),
+            Self::Bytes(v) => v.ends.clear(),
             Self::Int32(v) => v.clear(),
             Self::Int64(v) => v.clear(),
             Self::Double(v) => v.clear(),
             Self::Bool(v) => v.clear(),
         }
+    }
+}
+
+/// Byte strings that mostly repeat. The dictionary keeps one of each for as long as the row group is open, so they must
+/// not share a buffer; those met lately are shared instead of copied.
+#[derive(Debug, Default)]
+struct Interned {
+    values: Vec<ByteArray>,
+    recent: Vec<ByteArray>,
+}
+
+impl Interned {
+    /// Slots of strings met lately; a power of two.
+    const RECENT: usize = 256;
+
+    fn push(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return self.values.push(ByteArray::from(Vec::new()));
+        }
+        if self.recent.is_empty() {
+            self.recent.resize(Self::RECENT, ByteArray::from(Vec::new()));
+        }
+        // Length and both ends tell most names apart; a wrong guess costs a copy.
+        let end = bytes.len() - 1;
+        let mix = [bytes[0], bytes[end / 2], bytes[end]].iter().fold(bytes.len(), |h, b| h.wrapping_mul(31) + usize::from(*b));
+        let slot = &mut self.recent[mix & (Self::RECENT - 1)];
+        if slot.data() != bytes {
+            *slot = ByteArray::from(bytes);
+        }
+        self.values.push(slot.clone());
+    }
+}
+
+/// Byte strings that mostly differ: one buffer for all.
+#[derive(Debug, Default)]
+struct Joined {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Joined {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn take(&mut self) -> Vec<ByteArray> {
+        let all = Bytes::from(std::mem::take(&mut self.bytes));
+        let mut start = 0;
+        self.ends.iter().map(|&end| ByteArray::from(all.slice(std::mem::replace(&mut start, end)..end))).collect()
     }
 }
 
@@ -61,7 +115,13 @@ impl Columns {
     /// Empty buffers.
     pub fn new(schema: &BlockSchema) -> Self {
         Self {
-            values: schema.descriptor.columns().iter().map(|c| Values::new(c.physical_type())).collect(),
+            values: schema
+                .descriptor
+                .columns()
+                .iter()
+                .enumerate()
+                .map(|(i, c)| Values::new(c.physical_type(), schema.has_dictionary(i)))
+                .collect(),
             levels: (0..schema.shapes).map(|_| Levels::default()).collect(),
             shape_of: schema.shape_of.clone(),
             weight: 0,
@@ -98,8 +158,9 @@ impl Columns {
             // The levels of the trace's own leaves are all 0 and not stored.
             let levels = (shape != 0).then(|| &self.levels[shape]);
             let (definition, repetition) = (levels.map(|l| &*l.definition), levels.map(|l| &*l.repetition));
-            match (&values, writer) {
-                (Values::Bytes(v), ColumnWriter::ByteArrayColumnWriter(w)) => w.write_batch(v, definition, repetition),
+            match (&mut *values, writer) {
+                (Values::Interned(v), ColumnWriter::ByteArrayColumnWriter(w)) => w.write_batch(&v.values, definition, repetition),
+                (Values::Bytes(v), ColumnWriter::ByteArrayColumnWriter(w)) => w.write_batch(&v.take(), definition, repetition),
                 (Values::Int32(v), ColumnWriter::Int32ColumnWriter(w)) => w.write_batch(v, definition, repetition),
                 (Values::Int64(v), ColumnWriter::Int64ColumnWriter(w)) => w.write_batch(v, definition, repetition),
                 (Values::Double(v), ColumnWriter::DoubleColumnWriter(w)) => w.write_batch(v, definition, repetition),
@@ -182,9 +243,10 @@ impl Row<'_> {
     }
 
     fn push_bytes(mut self, bytes: &[u8], weight: u64) -> Self {
-        if let Values::Bytes(values) = self.next(weight) {
-            // Copied one by one: a dictionary keeps its values, and would keep a shared buffer alive with each.
-            values.push(ByteArray::from(bytes));
+        match self.next(weight) {
+            Values::Interned(values) => values.push(bytes),
+            Values::Bytes(values) => values.push(bytes),
+            _ => debug_assert!(false, "a leaf of numbers got bytes"),
         }
         self
     }

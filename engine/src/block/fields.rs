@@ -264,16 +264,19 @@ fn as_binary(array: &ArrayRef) -> Result<&BinaryArray> {
 
 /// Ids as hex; of `width` bytes, if given: shorter ones are padded with zeros in front, of longer ones the end counts.
 fn hex_ids(ids: &BinaryArray, width: Option<usize>) -> StringArray {
-    let mut text = String::new();
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text: Vec<u8> = Vec::with_capacity(2 * ids.value_data().len());
     let mut offsets = Vec::with_capacity(ids.len() + 1);
     offsets.push(0);
     for id in ids.iter() {
         let id = id.unwrap_or_default();
         let padding = width.unwrap_or_default().saturating_sub(id.len());
         let id = &id[id.len().saturating_sub(width.unwrap_or(usize::MAX))..];
-        text.extend(std::iter::repeat_n("00", padding));
-        text.extend(id.iter().flat_map(|b| [b >> 4, b & 15]).map(|d| char::from(b"0123456789abcdef"[usize::from(d)])));
+        text.resize(text.len() + 2 * padding, b'0');
+        for byte in id {
+            text.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
         offsets.push(text.len() as i32);
     }
-    StringArray::new(OffsetBuffer::new(offsets.into()), text.into_bytes().into(), None)
+    StringArray::new(OffsetBuffer::new(offsets.into()), text.into(), None)
 }

@@ -35,4 +35,6 @@ pub use writer::write_block;
 #[cfg(test)]
 mod read_tests;
 #[cfg(test)]
+mod rewrite_tests;
+#[cfg(test)]
 mod write_tests;

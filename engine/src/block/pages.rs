@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parquet::basic::Compression;
 
 use super::thrift::{Encoding, PageHeader, PageKind, page_header};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// The largest page that is decompressed, in bytes.
 const PAGE_BYTES_MAX: usize = 1 << 30;
@@ -173,8 +173,9 @@ fn cut_levels(page: &mut Bytes) -> Result<Bytes> {
     Ok(levels)
 }
 
+/// Not of kind `Unsupported`: that means a block which may be passed over, and this one must not be.
 fn unsupported(what: String) -> Error {
-    Error::new(ErrorKind::Unsupported, format!("{what} is not supported"))
+    Error::data(format!("{what} is not supported"))
 }
 
 /// Decompresses the values of a page. `len` is what the header claims: believed only as far as memory goes.

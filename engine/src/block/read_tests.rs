@@ -14,7 +14,7 @@ use arrow::{
 
 use super::{
     BlockMeta, BlockReader, FooterCache,
-    write_tests::{CORPUS, GOLDEN, blocks, meta, traces},
+    write_tests::{GOLDEN, blocks, meta, traces},
 };
 use crate::{
     error::{ErrorKind, Result},
@@ -24,9 +24,9 @@ use crate::{
     trace::{KeyValue, ResourceSpans, ScopeSpans, Span, Trace, TraceId},
 };
 
-const VERSIONS: [&str; 4] = ["vParquet5", "vParquet5-no-dedicated", "vParquet5-many-dedicated", "vParquet4"];
+pub(super) const VERSIONS: [&str; 4] = ["vParquet5", "vParquet5-no-dedicated", "vParquet5-many-dedicated", "vParquet4"];
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
@@ -129,14 +129,10 @@ async fn differences(folder: &Path, traces: &[PreparedTrace]) -> Result<Vec<Diff
 
 /// Where a block differs from its traces because Tempo lost or changed something: block version and trace (by the start of
 /// their names), columns (likewise), what happened.
-const LOST: [(&str, &str, &str, &str); 13] = [
-    ("", "0523cc9839d9a63d2783c6b7510d6b95", "", "the same span was sent three times and is stored three times"),
-    ("", "2b1018805297c3ed2b333c79e3edefd9", "", "the same span was sent twice and is stored twice"),
-    ("", "ba0d0643af7fb1d866bf05273e011772", "", "the same"),
+const LOST: [(&str, &str, &str, &str); 9] = [
     ("", "8988b388c127d7dcc98046d990930d58", "scope_attributes", "scopes of one name and version were merged"),
     ("", "8988b388c127d7dcc98046d990930d58", "instrumentation.", "the same"),
     ("", "9b0940f1538fd4462da89b9adf41905c", "span", "long keys and values were cut"),
-    ("", "b6edec78c0f9f7b12b222640bed9ab44", "child_count", "no children are counted in a trace without a root"),
     ("vParquet5", "bced8132e8444490ec68d8d6484b2139", "resource_attributes", "dedicated columns do not tell [] from nothing, [x] from x"),
     ("vParquet5", "bced8132e8444490ec68d8d6484b2139", "span_attributes", "the same"),
     ("vParquet5", "100880f713c95fa13b74bf176dfdebfa", "resource_attributes", "the same"),
@@ -156,9 +152,13 @@ fn unexplained(root: &str) -> Vec<String> {
         for folder in blocks(root, version) {
             let set = set_of(&meta(&folder));
             let traces: Vec<_> = traces(root, set).iter().map(|t| prepare(t)).collect();
+            let numbered = |t: &&PreparedTrace| t.facts().spans.iter().any(|s| s.left > 0);
+            let rootless: BTreeSet<_> = traces.iter().filter(|t| !numbered(t)).map(|t| t.trace().id.to_string()).collect();
             for (column, id, found, due) in block_on(differences(&folder, &traces)).unwrap() {
                 let name = column.name();
-                if !is_lost(version, &name, &id) {
+                // Tempo leaves what it wrote for another trace there.
+                let stale = column == SpanColumn::Field(SpanField::ChildCount) && rootless.contains(&id);
+                if !stale && !is_lost(version, &name, &id) {
                     lines.push(format!("{version} {set} {name} {id}:\n   block {found:?}\n  traces {due:?}"));
                 }
             }
@@ -174,9 +174,10 @@ fn every_column_of_every_block_equals_its_traces() {
 }
 
 #[test]
-#[ignore = "needs the whole corpus"]
+#[ignore = "needs a folder like tests/golden in TRACEHOUSE_CORPUS"]
+#[allow(clippy::disallowed_methods)]
 fn every_column_of_the_corpus_equals_its_traces() {
-    let lines = unexplained(CORPUS);
+    let lines = unexplained(&std::env::var("TRACEHOUSE_CORPUS").unwrap());
     assert!(lines.is_empty(), "{}", lines.join("\n"));
 }
 
@@ -236,7 +237,7 @@ fn every_trace_is_found_by_its_id() {
 }
 
 /// A block in memory, whose files can be damaged.
-struct Damaged {
+pub(super) struct Damaged {
     store: BlockStore,
     tenant: TenantId,
     meta: Arc<BlockMeta>,
@@ -246,7 +247,7 @@ struct Damaged {
 }
 
 impl Damaged {
-    async fn new(folder: &Path) -> Self {
+    pub async fn new(folder: &Path) -> Self {
         let meta = Arc::new(meta(folder));
         let traces: Vec<_> = traces(GOLDEN, set_of(&meta)).iter().map(|t| prepare(t)).collect();
         let store = BlockStore::open("memory:///", []).unwrap();
@@ -258,8 +259,20 @@ impl Damaged {
         Self { store, tenant, meta, data, columns: columns(&traces), ids }
     }
 
+    /// The whole file.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// The same block with a file of another size.
+    pub fn resized(&self, size: u64) -> Self {
+        let meta = BlockMeta { size, footer_size: 0, ..self.meta.as_ref().clone() };
+        let (columns, ids) = (self.columns.clone(), self.ids.clone());
+        Self { store: self.store.clone(), tenant: self.tenant.clone(), meta: Arc::new(meta), data: Vec::new(), columns, ids }
+    }
+
     /// All that can be read of the block with this data: columns and traces as text, or the first error.
-    async fn read(&self, data: Vec<u8>) -> Result<Vec<String>> {
+    pub async fn read(&self, data: Vec<u8>) -> Result<Vec<String>> {
         self.store.put(&paths::data(&self.tenant, self.meta.block_id), data).await?;
         let block = BlockReader::open(&self.store, &Arc::new(FooterCache::new(0)), &self.tenant, self.meta.clone()).await?;
         let mut all = Vec::new();
@@ -278,13 +291,22 @@ impl Damaged {
 
     /// Damages one byte in `step` and sees that each damage is either an error or does no harm.
     async fn flip_bytes(&self, step: usize) {
+        let footer = self.data.len() - self.meta.footer_size as usize - 8;
         let whole = self.read(self.data.clone()).await.unwrap();
         for at in (step / 2..self.data.len()).step_by(step) {
             for flip in [0x01, 0x80, 0xff] {
                 let mut data = self.data.clone();
                 data[at] ^= flip;
                 match self.read(data).await {
-                    Ok(read) => assert!(read == whole, "byte {at} ^ {flip:#x} changes the answer unnoticed"),
+                    Ok(read) => {
+                        // Nothing guards the footer. The bounds of ids in it are believed, as Tempo believes them.
+                        let believed = |read: &String| at >= footer && read == "None";
+                        let changed = whole.iter().zip(&read).find(|(w, r)| w != r && !believed(r));
+                        assert!(
+                            changed.is_none() && read.len() == whole.len(),
+                            "byte {at} ^ {flip:#x} changes the answer unnoticed: {changed:?}"
+                        );
+                    }
                     Err(e) => assert!(!matches!(e.kind(), ErrorKind::Internal | ErrorKind::Invalid), "byte {at} ^ {flip:#x}: {e}"),
                 }
             }
@@ -298,8 +320,49 @@ impl Damaged {
     }
 }
 
+#[test]
+fn what_is_wrong_with_a_block_is_said() {
+    block_on(async {
+        let folder = small_block("vParquet5");
+        let block = Damaged::new(&folder).await;
+        let error = block.resized(block.data().len() as u64 + 1).read(block.data().to_vec()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        assert!(error.to_string().contains("has 24798 bytes, but it has 24797"), "{error}");
+        block.resized(0).read(block.data().to_vec()).await.unwrap(); // old metas do not say
+        let mut damaged = block.data().to_vec();
+        damaged[140] ^= 1; // in a trace id
+        let error = block.read(damaged).await.unwrap_err().to_string();
+        assert!(error.contains(&block.meta.block_id.to_string()) && error.contains("column "), "{error}");
+        // Without its bloom filter a block cannot be searched.
+        let reader = BlockReader::open(&block.store, &Arc::new(FooterCache::new(1)), &block.tenant, block.meta.clone()).await.unwrap();
+        let absent = BlockMeta { block_id: BlockMeta::new_id(), ..block.meta.as_ref().clone() };
+        block.store.put(&paths::data(&block.tenant, absent.block_id), block.data().to_vec()).await.unwrap();
+        let cache = Arc::new(FooterCache::new(1));
+        let lost = BlockReader::open(&block.store, &cache, &block.tenant, Arc::new(absent)).await.unwrap();
+        let error = lost.find_trace(block.ids[0]).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Data && error.to_string().contains("bloom-0 is missing"), "{error}");
+        assert!(reader.find_trace(TraceId([3; 16])).await.unwrap().is_none());
+    });
+}
+
+#[test]
+fn footers_are_kept_up_to_a_number() {
+    block_on(async {
+        let cache = Arc::new(FooterCache::new(2));
+        let store = BlockStore::open_local(&Path::new(GOLDEN).join("blocks/vParquet4"), false).unwrap();
+        let tenant: TenantId = "single-tenant".parse().unwrap();
+        let metas: Vec<_> = blocks(GOLDEN, "vParquet4").iter().map(|f| Arc::new(meta(f))).collect();
+        let open = async |meta: &Arc<BlockMeta>| {
+            let before = store.counters().0;
+            BlockReader::open(&store, &cache, &tenant, meta.clone()).await.unwrap();
+            store.counters().0 - before
+        };
+        assert_eq!([open(&metas[0]).await, open(&metas[1]).await, open(&metas[0]).await, open(&metas[1]).await], [1, 1, 0, 0]);
+    });
+}
+
 /// A block of the wrap set: small.
-fn small_block(version: &str) -> PathBuf {
+pub(super) fn small_block(version: &str) -> PathBuf {
     blocks(GOLDEN, version).into_iter().find(|f| set_of(&meta(f)) == "wrap").unwrap()
 }
 
@@ -322,6 +385,51 @@ fn damage_anywhere_gives_errors() {
             let block = Damaged::new(&small_block(version)).await;
             block.flip_bytes(1).await;
             block.truncate(11).await;
+        });
+    }
+}
+
+#[test]
+#[ignore = "a measurement; needs a folder like tests/golden in TRACEHOUSE_CORPUS"]
+#[allow(clippy::disallowed_methods)]
+fn scanning_the_shop_takes() {
+    let attribute = |scope, key: &str| SpanColumn::Attribute { scope, key: key.into() };
+    let columns = [
+        SpanColumn::Field(SpanField::StartTime),
+        SpanColumn::Field(SpanField::Name),
+        SpanColumn::Field(SpanField::ServiceName),
+        SpanColumn::Field(SpanField::SpanId),
+        attribute(AttributeScope::Span, "http.status_code"),
+        attribute(AttributeScope::Span, "http.route"),
+        attribute(AttributeScope::Span, "db.statement"),
+        attribute(AttributeScope::Span, "no such key"),
+        attribute(AttributeScope::Resource, "k8s.pod.name"),
+        SpanColumn::EventName,
+        SpanColumn::Field(SpanField::SpanAttributes),
+    ];
+    let corpus = std::env::var("TRACEHOUSE_CORPUS").unwrap();
+    for version in VERSIONS {
+        let folder = blocks(&corpus, version).into_iter().find(|f| set_of(&meta(f)) == "shop").unwrap();
+        block_on(async {
+            let block = open(&folder).await.unwrap();
+            for column in &columns {
+                let start = std::time::Instant::now();
+                let mut last = None;
+                for _ in 0..20 {
+                    let mut chunk = chunk(&block, 0).await.unwrap();
+                    chunk.load(std::slice::from_ref(column)).await.unwrap();
+                    last = Some((chunk.column(column, None).unwrap(), chunk.stats()));
+                }
+                let (array, stats) = last.unwrap();
+                println!(
+                    "{version} {}: {:?} for {} spans, {} bytes, {} requests",
+                    column.name(),
+                    start.elapsed() / 20,
+                    array.len(),
+                    stats.bytes_read,
+                    stats.requests
+                );
+            }
         });
     }
 }

@@ -219,7 +219,7 @@ async fn footer_bytes(store: &BlockStore, tenant: &TenantId, meta: &BlockMeta, s
         len => u64::from(len) + TAIL_BYTES,
     };
     let read = async |len: u64| -> Result<Bytes> {
-        let bytes = store.get_ranges(&path, &[size - len..size]).await?;
+        let bytes = store.get_ranges(&path, std::slice::from_ref(&(size - len..size))).await?;
         bytes.into_iter().next().ok_or_else(|| Error::internal("no range was read"))
     };
     if size < TAIL_BYTES {

@@ -117,10 +117,13 @@ impl Attributes {
         })
     }
 
-    /// The attributes of one thing: the service name, those with a column of their own, then the others as stored.
+    /// The attributes of one thing. Those with a column of their own come last, because the last of a repeated key counts.
     pub fn of(&self, owner: usize) -> Vec<KeyValue> {
         let mut attributes = Vec::new();
         let mut add = |key: &str, value| attributes.push(KeyValue { key: key.to_owned(), value: Some(value), ..KeyValue::default() });
+        for at in self.offsets[owner] as usize..self.offsets[owner + 1] as usize {
+            add(self.keys.get(at), self.generic_value(at));
+        }
         if let Some(name) = self.service_names.as_ref().map(|names| names.get(owner)).filter(|name| !name.is_empty()) {
             add(SERVICE_NAME, any(Some(Value::StringValue(name.to_owned()))));
         }
@@ -128,9 +131,6 @@ impl Attributes {
             if let Some(value) = column.value(owner, false) {
                 add(key, value);
             }
-        }
-        for at in self.offsets[owner] as usize..self.offsets[owner + 1] as usize {
-            add(self.keys.get(at), self.generic_value(at));
         }
         attributes
     }

@@ -34,8 +34,9 @@ const PAGE_VERSION: WriterVersion = WriterVersion::PARQUET_1_0;
 const PAGE_BYTES: usize = 256 * 1024;
 
 /// A chunk whose dictionary outgrows this falls back to plain pages, and then a predicate can no longer be decided on its
-/// dictionary alone. parquet-rs stops at 1 MiB, too early for statements and URLs.
-const DICTIONARY_BYTES: usize = 16 * 1024 * 1024;
+/// dictionary alone. parquet-rs stops at 1 MiB, too early for statements and URLs. More would cost a lookup by trace id,
+/// which reads the dictionary whole.
+const DICTIONARY_BYTES: usize = 8 * 1024 * 1024;
 
 /// Where the min and max of a page are cut in the column index: Tempo's value.
 const COLUMN_INDEX_TRUNCATE_BYTES: usize = 16;
@@ -47,7 +48,9 @@ enum Style {
     Plain,
     /// Integers as differences, bit-packed.
     Delta,
-    /// Codes into a dictionary.
+    /// Codes into a dictionary. For integers too where few are distinct: never larger than Tempo's plain or delta values
+    /// (1 % of the file less), and a predicate is decided once for each distinct value. Not for floats: parquet-rs's
+    /// dictionary compares them with `==`, to which the two zeros are one.
     Dictionary,
     /// Byte strings: lengths bit-packed, then the bytes.
     Lengths,
@@ -144,6 +147,11 @@ impl BlockSchema {
         self.descriptor.root_schema_ptr()
     }
 
+    /// Whether a leaf is written with a dictionary.
+    pub fn has_dictionary(&self, leaf: usize) -> bool {
+        self.styles[leaf] == Style::Dictionary
+    }
+
     /// How parquet-rs is to write it.
     pub fn properties(&self) -> Result<WriterPropertiesPtr> {
         let mut properties = WriterProperties::builder()
@@ -188,9 +196,9 @@ impl Builder<'_> {
         let fields = vec![
             self.bytes("TraceID")?,
             self.text("TraceIDText", Style::Lengths)?,
-            self.u64("StartTimeUnixNano")?,
-            self.u64("EndTimeUnixNano")?,
-            self.u64("DurationNano")?,
+            self.nanos("StartTimeUnixNano")?,
+            self.nanos("EndTimeUnixNano")?,
+            self.nanos("DurationNano")?,
             self.text("RootServiceName", Style::Dictionary)?,
             self.text("RootSpanName", Style::Dictionary)?,
             self.repeated("ServiceStats", |b| &mut b.layout.service_stats, Self::service_stats)?,
@@ -200,14 +208,18 @@ impl Builder<'_> {
     }
 
     fn service_stats(&mut self) -> Result<Vec<TypePtr>> {
-        Ok(vec![self.text("ServiceName", Style::Dictionary)?, self.u32("SpanCount")?, self.u32("ErrorCount")?])
+        Ok(vec![
+            self.text("ServiceName", Style::Dictionary)?,
+            self.count("SpanCount", Primitive::UInt32)?,
+            self.count("ErrorCount", Primitive::UInt32)?,
+        ])
     }
 
     fn resource_spans(&mut self) -> Result<Vec<TypePtr>> {
         let mut resource = vec![
             self.text("ServiceName", Style::Dictionary)?,
             self.attributes(2, |l| &mut l.resource)?,
-            self.i32("DroppedAttributesCount")?,
+            self.count("DroppedAttributesCount", Primitive::Int32)?,
         ];
         resource.extend(self.dedicated_group(DedicatedScope::Resource, |l| &mut l.resource)?);
         Ok(vec![group("Resource", resource)?, self.repeated("ss", |b| &mut b.layout.scope_spans, Self::scope_spans)?])
@@ -218,46 +230,50 @@ impl Builder<'_> {
             self.text("Name", Style::Dictionary)?,
             self.text("Version", Style::Dictionary)?,
             self.attributes(3, |l| &mut l.scope)?,
-            self.i32("DroppedAttributesCount")?,
+            self.count("DroppedAttributesCount", Primitive::Int32)?,
         ];
-        Ok(vec![group("Scope", scope)?, self.repeated("Spans", |b| &mut b.layout.spans, Self::span)?, self.i32("SpanCount")?])
+        Ok(vec![
+            group("Scope", scope)?,
+            self.repeated("Spans", |b| &mut b.layout.spans, Self::span)?,
+            self.count("SpanCount", Primitive::Int32)?,
+        ])
     }
 
     fn span(&mut self) -> Result<Vec<TypePtr>> {
         let mut fields = vec![
             self.bytes("SpanID")?,
             self.bytes("ParentSpanID")?,
-            self.i32("ParentID")?,
-            self.i32("NestedSetLeft")?,
-            self.i32("NestedSetRight")?,
-            self.i32("ChildCount")?,
+            self.position("ParentID")?,
+            self.position("NestedSetLeft")?,
+            self.position("NestedSetRight")?,
+            self.count("ChildCount", Primitive::Int32)?,
             self.text("Name", Style::Dictionary)?,
-            self.i64("Kind")?,
+            self.code("Kind")?,
             self.text("TraceState", Style::Lengths)?,
-            self.u64("StartTimeUnixNano")?,
-            self.u64("DurationNano")?,
-            self.i64("StatusCode")?,
-            self.text("StatusMessage", Style::Lengths)?,
+            self.nanos("StartTimeUnixNano")?,
+            self.nanos("DurationNano")?,
+            self.code("StatusCode")?,
+            self.text("StatusMessage", Style::Dictionary)?,
             self.attributes(4, |l| &mut l.span)?,
-            self.i32("DroppedAttributesCount")?,
+            self.count("DroppedAttributesCount", Primitive::Int32)?,
             self.repeated("Events", |b| &mut b.layout.events, Self::event)?,
-            self.i32("DroppedEventsCount")?,
+            self.count("DroppedEventsCount", Primitive::Int32)?,
             self.repeated("Links", |b| &mut b.layout.links, Self::link)?,
-            self.i32("DroppedLinksCount")?,
+            self.count("DroppedLinksCount", Primitive::Int32)?,
         ];
         fields.extend(self.dedicated_group(DedicatedScope::Span, |l| &mut l.span)?);
         for name in ["StartTimeRounded15", "StartTimeRounded60", "StartTimeRounded300", "StartTimeRounded3600"] {
-            fields.push(self.u32(name)?);
+            fields.push(self.count(name, Primitive::UInt32)?);
         }
         Ok(fields)
     }
 
     fn event(&mut self) -> Result<Vec<TypePtr>> {
         let mut fields = vec![
-            self.u64("TimeSinceStartNano")?,
+            self.nanos("TimeSinceStartNano")?,
             self.text("Name", Style::Dictionary)?,
             self.attributes(5, |l| &mut l.event)?,
-            self.i32("DroppedAttributesCount")?,
+            self.count("DroppedAttributesCount", Primitive::Int32)?,
         ];
         fields.extend(self.dedicated_group(DedicatedScope::Event, |l| &mut l.event)?);
         Ok(fields)
@@ -269,7 +285,7 @@ impl Builder<'_> {
             self.bytes("SpanID")?,
             self.text("TraceState", Style::Lengths)?,
             self.attributes(5, |l| &mut l.link)?,
-            self.i32("DroppedAttributesCount")?,
+            self.count("DroppedAttributesCount", Primitive::Int32)?,
         ])
     }
 
@@ -280,7 +296,7 @@ impl Builder<'_> {
                 b.text("Key", Style::Dictionary)?,
                 b.leaf(Primitive::Bool, "IsArray", Repetition::REQUIRED, Style::Plain)?,
                 b.leaf(Primitive::Text, "Value", Repetition::REPEATED, Style::Dictionary)?,
-                b.leaf(Primitive::Int64, "ValueInt", Repetition::REPEATED, Style::Plain)?,
+                b.leaf(Primitive::Int64, "ValueInt", Repetition::REPEATED, Style::Dictionary)?,
                 b.leaf(Primitive::Double, "ValueDouble", Repetition::REPEATED, Style::Plain)?,
                 b.leaf(Primitive::Bool, "ValueBool", Repetition::REPEATED, Style::Plain)?,
                 b.leaf(Primitive::Text, "ValueUnsupported", Repetition::OPTIONAL, Style::Lengths)?,
@@ -303,8 +319,7 @@ impl Builder<'_> {
             for (i, column) in dedicated.iter().filter(|c| c.scope == scope && c.kind == kind).take(max).enumerate() {
                 let style = match kind {
                     DedicatedType::String if column.options.iter().any(|o| o == "blob") => Style::Blob,
-                    DedicatedType::String => Style::Dictionary,
-                    DedicatedType::Int => Style::Plain,
+                    DedicatedType::String | DedicatedType::Int => Style::Dictionary,
                 };
                 let (leaf, shape) = (self.shape_of.len(), self.shapes);
                 fields.push(self.leaf(primitive, &format!("{prefix}{:02}", i + 1), Repetition::REPEATED, style)?);
@@ -366,19 +381,23 @@ impl Builder<'_> {
         self.leaf(Primitive::Text, name, Repetition::REQUIRED, style)
     }
 
-    fn u64(&mut self, name: &str) -> Result<TypePtr> {
+    /// A time or a duration.
+    fn nanos(&mut self, name: &str) -> Result<TypePtr> {
         self.leaf(Primitive::UInt64, name, Repetition::REQUIRED, Style::Delta)
     }
 
-    fn i64(&mut self, name: &str) -> Result<TypePtr> {
-        self.leaf(Primitive::Int64, name, Repetition::REQUIRED, Style::Delta)
+    /// A code of which there are few.
+    fn code(&mut self, name: &str) -> Result<TypePtr> {
+        self.leaf(Primitive::Int64, name, Repetition::REQUIRED, Style::Dictionary)
     }
 
-    fn u32(&mut self, name: &str) -> Result<TypePtr> {
-        self.leaf(Primitive::UInt32, name, Repetition::REQUIRED, Style::Delta)
+    /// A small count, or the number of a time interval.
+    fn count(&mut self, name: &str, primitive: Primitive) -> Result<TypePtr> {
+        self.leaf(primitive, name, Repetition::REQUIRED, Style::Dictionary)
     }
 
-    fn i32(&mut self, name: &str) -> Result<TypePtr> {
+    /// A nested-set number.
+    fn position(&mut self, name: &str) -> Result<TypePtr> {
         self.leaf(Primitive::Int32, name, Repetition::REQUIRED, Style::Delta)
     }
 }

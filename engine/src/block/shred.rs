@@ -205,8 +205,8 @@ impl Walk<'_> {
         self.attributes(&self.layout.link, &link.attributes, None, rep);
     }
 
-    /// The attributes of one element: each to its dedicated column if its type fits and the column is still free, else to
-    /// `Attrs`. The one at `skip` is stored elsewhere.
+    /// The attributes of one element. A key's last value goes to its dedicated column if the type fits; all others go to
+    /// `Attrs`, so whoever finds a value in the column need not look further. The one at `skip` is stored elsewhere.
     fn attributes(&mut self, place: &AttributePlace, attributes: &[KeyValue], skip: Option<usize>, rep: i16) {
         self.slots.clear();
         self.slots.resize(place.columns.len(), None);
@@ -217,9 +217,11 @@ impl Walk<'_> {
             }
             let value = attribute.value.as_ref().and_then(|v| v.value.as_ref());
             let form = Form::of(value);
-            let slot = if place.columns.is_empty() { None } else { dedicated_column(place, &attribute.key, form) };
-            match slot {
-                Some(column) if self.slots[column.slot].is_none() => self.slots[column.slot] = Some(i),
+            let column = if place.columns.is_empty() { None } else { dedicated_column(place, &attribute.key, form) };
+            match column {
+                Some(column) if attributes[i + 1..].iter().all(|later| later.key != attribute.key) => {
+                    self.slots[column.slot] = Some(i);
+                }
                 _ => {
                     self.generic(place, &attribute.key, value, form, first_or(generic, rep, place.depth));
                     generic += 1;

@@ -16,7 +16,7 @@ use super::{
     pages::{DataPage, DictionaryPage},
     thrift::Encoding,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// The values of a leaf.
 #[derive(Clone, Debug)]
@@ -165,7 +165,7 @@ fn cut_off() -> Error {
 }
 
 fn unsupported(encoding: Encoding) -> Error {
-    Error::new(ErrorKind::Unsupported, format!("encoding {encoding:?} is not supported here"))
+    Error::data(format!("encoding {encoding:?} is not supported here"))
 }
 
 /// A number of fixed width.
@@ -405,7 +405,7 @@ impl Packed {
     /// Ends a value at the end of the buffer.
     fn close(&mut self) -> Result<()> {
         let end = i32::try_from(self.bytes.len())
-            .map_err(|_| Error::new(ErrorKind::Unsupported, "the values of a column chunk are over 2 GiB: use smaller row groups"))?;
+            .map_err(|_| Error::data("the values of a column chunk are over 2 GiB: use smaller row groups"))?;
         self.offsets.push(end);
         Ok(())
     }

@@ -16,9 +16,9 @@ use crate::{
     trace::{AnyValue, KeyValue, Value},
 };
 
-/// The value of a key; of a repeated key the first counts, whatever its type.
+/// The value of a key; of a repeated key the last counts, whatever its type (as in Tempo's answers).
 pub(super) fn lookup<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
-    attributes.iter().find(|kv| kv.key == key)?.value.as_ref()?.value.as_ref()
+    attributes.iter().rfind(|kv| kv.key == key)?.value.as_ref()?.value.as_ref()
 }
 
 /// Builds an array of [`any_value_type`].

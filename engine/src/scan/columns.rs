@@ -186,7 +186,7 @@ pub enum SpanColumn {
     Field(SpanField),
     /// The values of one attribute: [`any_value_type`], or a list of it (one entry for each event or link, NULL entries
     /// where that one lacks the attribute) if the scope is repeated. NULL where the attribute is absent or is of a kind
-    /// TraceQL does not see (bytes, key/value list, mixed or nested array). If a key occurs twice, the first counts.
+    /// TraceQL does not see (bytes, key/value list, mixed or nested array). If a key occurs twice, the last counts.
     Attribute {
         /// Where it is attached.
         scope: AttributeScope,

@@ -10,7 +10,7 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::trace::{AnyValue, Event, KeyValue, Link, Value};
 
-/// A JSON object of attributes in key order; of a repeated key the first value counts. Integers and doubles differ in the
+/// A JSON object of attributes in key order; of a repeated key the last value counts. Integers and doubles differ in the
 /// text (a double always has a point or an exponent); NaN and the infinities are strings, bytes are base64, and a value
 /// that is not set is null.
 pub fn attributes_to_json(attributes: &[KeyValue]) -> String {
@@ -94,9 +94,9 @@ struct Attributes<'a>(&'a [KeyValue]);
 
 impl Serialize for Attributes<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut sorted: Vec<&KeyValue> = self.0.iter().collect();
-        sorted.sort_by(|a, b| a.key.cmp(&b.key)); // stable: the first of a repeated key stays first
-        sorted.dedup_by(|later, first| later.key == first.key);
+        let mut sorted: Vec<&KeyValue> = self.0.iter().rev().collect();
+        sorted.sort_by(|a, b| a.key.cmp(&b.key)); // stable: the last of a repeated key comes first now
+        sorted.dedup_by(|earlier, last| earlier.key == last.key);
         serializer.collect_map(sorted.into_iter().map(|kv| (&kv.key, Item(kv.value.as_ref()))))
     }
 }

@@ -10,7 +10,7 @@ pub struct LiveSegment {
     /// The block these spans are being written to, once that is decided. A reader whose catalogue already has this block
     /// must ignore the segment and read the block.
     pub block_id: Option<uuid::Uuid>,
-    /// The traces, without repeated spans, in no particular order.
+    /// The traces, in no particular order.
     pub traces: Vec<Arc<Trace>>,
 }
 

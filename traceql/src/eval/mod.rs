@@ -190,6 +190,14 @@ pub struct Test<'a> {
 impl Test<'_> {
     /// Whether a value passes. Never fails: types that do not match give false.
     pub fn passes(&self, value: &Static) -> bool {
+        // A recorded rule of Tempo: `!= 3` is about ints, `!= 3.0` about floats.
+        let mixed = matches!((value, self.literal), (Static::Int(_), Static::Float(_)) | (Static::Float(_), Static::Int(_)));
+        if self.op == BinaryOp::Ne && mixed {
+            return false;
+        }
+        if let (BinaryOp::Ne, Some(items)) = (self.op, value.elements()) {
+            return items.iter().any(|item| self.passes(item));
+        }
         match self.regex {
             Some(regex) => value::regex(self.op == BinaryOp::NotRegex, value, &|s| regex.is_match(s)),
             None => binary(self.op, value, self.literal) == Ok(Static::Bool(true)),

@@ -18,7 +18,7 @@ pub enum Values {
     Text(Text),
     /// Hex ids, shown without leading zeros (trace ids).
     ShortId(StringArray),
-    /// Hex ids; NULL is the empty text (parent span ids).
+    /// Hex ids; NULL is nil (parent span ids).
     Id(StringArray),
     /// Whole numbers.
     Int(Int32Array),
@@ -234,7 +234,7 @@ impl Values {
             Self::Any(a) => a.get(row),
             Self::Text(text) => text.get(row).map_or(Static::Nil, |s| Static::String(s.to_owned())),
             Self::ShortId(a) => Static::String(short(a, row).to_owned()),
-            Self::Id(a) => Static::String(if a.is_valid(row) { a.value(row).to_owned() } else { String::new() }),
+            Self::Id(a) => number(a.is_valid(row), || a.value(row).to_owned(), Static::String),
             Self::Int(a) => number(a.is_valid(row), || a.value(row), |v| Static::Int(v.into())),
             Self::Duration(a) => number(a.is_valid(row), || a.value(row), Static::Duration),
             Self::Status(a) => number(a.is_valid(row), || a.value(row), |v| Static::Status(Status::from_otlp(v))),
@@ -251,7 +251,7 @@ impl Values {
             Self::Any(a) => of(a.nulls.as_ref()),
             Self::Text(text) => BooleanBuffer::collect_bool(rows, |i| text.get(i).is_some()),
             Self::ShortId(a) => BooleanBuffer::collect_bool(rows, |i| a.is_valid(i)),
-            Self::Id(_) => BooleanBuffer::new_set(rows),
+            Self::Id(a) => of(a.nulls()),
             Self::Int(a) | Self::Status(a) | Self::Kind(a) => of(a.nulls()),
             Self::Duration(a) => of(a.nulls()),
             Self::First(all) => all.iter().map(Self::present).reduce(|a, b| &a | &b).unwrap_or_else(|| BooleanBuffer::new_unset(rows)),
@@ -271,7 +271,7 @@ impl Values {
                 }
                 _ => BooleanBuffer::collect_bool(a.len(), |i| a.is_valid(i) && test.passes_text(short(a, i))),
             },
-            Self::Id(a) => BooleanBuffer::collect_bool(a.len(), |i| test.passes_text(if a.is_valid(i) { a.value(i) } else { "" })),
+            Self::Id(a) => BooleanBuffer::collect_bool(a.len(), |i| a.is_valid(i) && test.passes_text(a.value(i))),
             Self::First(all) => {
                 let mut out = BooleanBuffer::new_unset(self.len());
                 let mut open = BooleanBuffer::new_set(self.len());

@@ -5,4 +5,4 @@ pub mod metrics;
 mod search;
 
 pub use filter::{TraceqlFilter, filter_expr};
-pub use search::{ANSWER_COLUMNS, Condition, SearchPlan, plan_search};
+pub use search::{ANSWER_COLUMNS, Condition, SearchPlan, Shown, plan_search};

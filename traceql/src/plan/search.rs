@@ -1,6 +1,6 @@
 //! A search as a plan: which spans, and which columns the answer shows of them.
 
-use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use datafusion::{
     catalog::TableProvider,
@@ -10,6 +10,7 @@ use datafusion::{
 };
 use tracehouse_engine::{
     Error, ErrorKind, TenantId,
+    block::{DedicatedColumn, DedicatedScope},
     scan::{SpanColumn, SpanField},
 };
 use tracehouse_sql::Sessions;
@@ -17,16 +18,15 @@ use tracehouse_sql::Sessions;
 use super::filter::{SPANS, column, filter_expr};
 use crate::{
     eval::columns_of,
-    syntax::{BinaryOp, Field, FieldExpr, Intrinsic, Pipeline, Query, Root, SpansetExpr, Stage, Static, UnaryOp},
+    syntax::{Attribute, BinaryOp, Field, FieldExpr, Pipeline, Query, Root, Scope, SpansetExpr, Stage, Static, UnaryOp},
 };
 
 /// The fixed columns of a search's plan, in this order; the columns of the shown fields come behind.
-pub const ANSWER_COLUMNS: [SpanColumn; 9] = {
+pub const ANSWER_COLUMNS: [SpanColumn; 8] = {
     use SpanField as F;
     [
         SpanColumn::Field(F::TraceId),
         SpanColumn::Field(F::SpanId),
-        SpanColumn::Field(F::KindCode),
         SpanColumn::Field(F::StartTime),
         SpanColumn::Field(F::DurationNs),
         SpanColumn::Field(F::RootServiceName),
@@ -43,6 +43,17 @@ pub enum Condition {
     Any,
     /// Values for which `value op literal` holds.
     Test(BinaryOp, Static),
+    /// No value: shown as the text "nil", as Tempo does.
+    Absent,
+}
+
+/// A field shown on matching spans.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shown {
+    /// The field; an attribute has a scope, so it has one column.
+    pub field: Field,
+    /// Its value is shown if one of these holds.
+    pub conditions: Vec<Condition>,
 }
 
 /// A search, planned.
@@ -50,12 +61,10 @@ pub enum Condition {
 pub struct SearchPlan {
     /// Rows are matching spans.
     pub plan: LogicalPlan,
-    /// The fields whose values are shown, with their conditions, in order of first appearance. Their columns follow
-    /// [`ANSWER_COLUMNS`] and the service statistics, each field's in the order of `columns_of`.
-    pub fields: Vec<(Field, Vec<Condition>)>,
-    /// Whether span names are shown.
-    pub shows_name: bool,
-    /// The filter, and whether it is a conjunction of conditions (then one event must pass them all).
+    /// What is shown, in order of first appearance. Their columns, one each, follow [`ANSWER_COLUMNS`] and the service
+    /// statistics.
+    pub shown: Vec<Shown>,
+    /// Whether the filter is a conjunction of conditions: then the values shown of events come from events that pass all.
     pub conjunction: bool,
 }
 
@@ -65,10 +74,9 @@ pub fn plan_search(sessions: &Sessions, tenant: &TenantId, query: &Query, range:
         return Err(Error::invalid("this is a metrics query: send it to /api/metrics/query_range or /api/metrics/query"));
     };
     let (filter, selected) = supported(pipeline)?;
-    let fields = shown_fields(filter, &selected);
-    let shows_name = fields.iter().any(|(f, _)| *f == Field::Intrinsic(Intrinsic::Name));
+    let shown = shown_fields(filter, &selected);
     let columns: Vec<SpanColumn> =
-        ANSWER_COLUMNS.into_iter().chain([SpanColumn::TraceServiceStats]).chain(fields.iter().flat_map(|(f, _)| columns_of(f))).collect();
+        ANSWER_COLUMNS.into_iter().chain([SpanColumn::TraceServiceStats]).chain(shown.iter().flat_map(|s| columns_of(&s.field))).collect();
     let mut extra: Vec<SpanColumn> = Vec::new();
     for wanted in columns.iter().cloned().chain(filter.fields().into_iter().flat_map(columns_of)) {
         if !matches!(wanted, SpanColumn::Field(_)) && !extra.contains(&wanted) {
@@ -85,10 +93,10 @@ pub fn plan_search(sessions: &Sessions, tenant: &TenantId, query: &Query, range:
     if condition != lit(true) {
         plan = plan.filter(condition)?;
     }
-    let shown = columns.iter().enumerate().map(|(i, c)| column(c).alias(format!("{i}:{}", c.name())));
-    let plan = plan.project(shown)?.build()?;
+    let named = columns.iter().enumerate().map(|(i, c)| column(c).alias(format!("{i}:{}", c.name())));
+    let plan = plan.project(named)?.build()?;
     let conjunction = filter.operands(BinaryOp::And).iter().all(|e| !matches!(e, FieldExpr::Binary { op: BinaryOp::Or, .. }));
-    Ok(SearchPlan { plan, fields, shows_name, conjunction })
+    Ok(SearchPlan { plan, shown, conjunction })
 }
 
 fn timestamp(nanos: i64) -> Expr {
@@ -116,21 +124,54 @@ fn supported(pipeline: &Pipeline) -> Result<(&FieldExpr, Vec<&Field>), Error> {
     Ok((filter, selected))
 }
 
-/// The fields a filter touches, with their conditions.
-fn shown_fields(filter: &FieldExpr, selected: &[&Field]) -> Vec<(Field, Vec<Condition>)> {
+/// The fields a query names, with the conditions on their values.
+fn shown_fields(filter: &FieldExpr, selected: &[&Field]) -> Vec<Shown> {
     let mut found: Vec<(Field, Condition)> = Vec::new();
     conditions(filter, &mut found);
     found.extend(selected.iter().map(|f| ((*f).clone(), Condition::Any)));
-    let mut order: Vec<(Field, Vec<Condition>)> = Vec::new();
-    let mut at: HashMap<Field, usize> = HashMap::new();
-    for (field, condition) in found {
-        let i = *at.entry(field.clone()).or_insert_with(|| {
-            order.push((field, Vec::new()));
-            order.len() - 1
-        });
-        order[i].1.push(condition);
+    let mut shown: Vec<Shown> = Vec::new();
+    for (field, condition) in found.into_iter().flat_map(|(f, c)| scoped(f).into_iter().map(move |f| (f, c.clone()))) {
+        match shown.iter_mut().find(|s| s.field == field) {
+            Some(known) => known.conditions.push(condition),
+            None => shown.push(Shown { field, conditions: vec![condition] }),
+        }
     }
-    order
+    share_conditions(&mut shown);
+    shown
+}
+
+/// Tempo reads the attributes without a column of their own together: what passes a condition on one of them is shown of
+/// all of the same scope.
+fn share_conditions(shown: &mut [Shown]) {
+    let scopes: Vec<Option<Scope>> = shown.iter().map(|s| generic_scope(&s.field)).collect();
+    let own: Vec<Vec<Condition>> = shown.iter().map(|s| s.conditions.clone()).collect();
+    for (i, field) in shown.iter_mut().enumerate() {
+        let others = (0..own.len()).filter(|&j| j != i && scopes[i].is_some() && scopes[j] == scopes[i]);
+        field.conditions.extend(others.flat_map(|j| &own[j]).filter(|c| **c != Condition::Absent).cloned());
+    }
+}
+
+/// The scope of an attribute that has no column of its own in a block with the default dedicated columns.
+fn generic_scope(field: &Field) -> Option<Scope> {
+    static DEDICATED: LazyLock<Vec<DedicatedColumn>> = LazyLock::new(DedicatedColumn::defaults);
+    let Field::Attribute(attribute) = field else { return None };
+    let scope = match attribute.scope {
+        Scope::Resource if attribute.name == "service.name" => return None,
+        Scope::Resource => DedicatedScope::Resource,
+        Scope::Span => DedicatedScope::Span,
+        other => return Some(other),
+    };
+    (!DEDICATED.iter().any(|d| d.scope == scope && d.name == attribute.name)).then_some(attribute.scope)
+}
+
+/// A field as the fields with one column each that it stands for.
+fn scoped(field: Field) -> Vec<Field> {
+    match field {
+        Field::Attribute(attribute) if attribute.scope == Scope::None => {
+            [Scope::Span, Scope::Resource].map(|scope| Field::Attribute(Attribute { scope, ..attribute.clone() })).into()
+        }
+        other => vec![other],
+    }
 }
 
 fn conditions(expr: &FieldExpr, found: &mut Vec<(Field, Condition)>) {
@@ -147,8 +188,15 @@ fn conditions(expr: &FieldExpr, found: &mut Vec<(Field, Condition)>) {
                 conditions(rhs, found);
             }
         },
-        FieldExpr::Unary { op: UnaryOp::NotExists, .. } | FieldExpr::Static(_) => {}
-        FieldExpr::Unary { expr, .. } => conditions(expr, found),
+        FieldExpr::Unary { op: UnaryOp::NotExists, expr } => {
+            if let FieldExpr::Field(field) = expr.as_ref() {
+                let unscoped = matches!(field, Field::Attribute(a) if a.scope == Scope::None);
+                found.extend((!unscoped).then(|| (field.clone(), Condition::Absent)));
+            }
+        }
+        // What is negated may have any value on a span that matches.
+        FieldExpr::Unary { expr, .. } => found.extend(expr.fields().into_iter().map(|f| (f.clone(), Condition::Any))),
         FieldExpr::Field(field) => found.push((field.clone(), Condition::Any)),
+        FieldExpr::Static(_) => {}
     }
 }

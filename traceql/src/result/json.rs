@@ -34,6 +34,8 @@ pub fn any_value(value: &Static) -> Option<Value> {
 /// A double; the three that JSON has no numbers for are text.
 pub fn double(value: f64) -> Value {
     match value {
+        // Go's JSON of a negative zero reads back as zero.
+        0.0 => json!(0.0),
         v if v.is_nan() => json!("NaN"),
         v if v == f64::INFINITY => json!("Infinity"),
         v if v == f64::NEG_INFINITY => json!("-Infinity"),

@@ -3,4 +3,5 @@
 pub mod json;
 pub mod metrics;
 pub mod search;
+mod shown;
 pub mod trace;

@@ -10,10 +10,13 @@ use serde::Serialize;
 use serde_json::Value;
 use tracehouse_engine::{Error, Result};
 
-use super::json::{any_value, is_zero, string};
+use super::{
+    json::{any_value, is_zero, string},
+    shown::ShownColumns,
+};
 use crate::{
-    eval::{Regexes, Test, columns_of, is_repeated, values_of},
-    plan::{ANSWER_COLUMNS, Condition, SearchPlan},
+    eval::Regexes,
+    plan::{ANSWER_COLUMNS, SearchPlan},
     syntax::{Field, Intrinsic, Static},
 };
 
@@ -162,13 +165,12 @@ struct Found {
     summary: TraceSummary,
     end: i64,
     set: SpanSet,
-    seen: HashSet<(String, i32)>,
 }
 
-/// The fixed columns of a batch.
+/// A batch: its fixed columns by number, and the columns of the shown fields.
 struct Columns<'a> {
     batch: &'a RecordBatch,
-    fields: Vec<(&'a Field, &'a [Condition], Vec<ArrayRef>)>,
+    shown: ShownColumns<'a>,
 }
 
 impl<'a> SearchResult<'a> {
@@ -179,14 +181,7 @@ impl<'a> SearchResult<'a> {
 
     /// Adds the spans of a batch.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        let mut at = ANSWER_COLUMNS.len() + 1;
-        let mut fields = Vec::new();
-        for (field, conditions) in &self.plan.fields {
-            let count = columns_of(field).len();
-            fields.push((field, conditions.as_slice(), batch.columns()[at..at + count].to_vec()));
-            at += count;
-        }
-        let columns = Columns { batch, fields };
+        let columns = Columns { batch, shown: ShownColumns::new(self.plan, self.regexes, &batch.columns()[ANSWER_COLUMNS.len() + 1..]) };
         for row in 0..batch.num_rows() {
             self.add_span(&columns, row)?;
         }
@@ -206,21 +201,15 @@ impl<'a> SearchResult<'a> {
             None => self.traces.entry(id.to_owned()).or_default(),
         };
         found.merge_trace(columns, row)?;
-        let span_id = columns.text(1, row)?;
-        if !found.seen.insert((span_id.to_owned(), columns.int32(2, row)?)) {
-            return Ok(());
-        }
         found.set.matched += 1;
         if found.set.spans.len() < self.spans_per_span_set {
             let mut span = SpanSummary {
-                span_id: span_id.to_owned(),
-                name: String::new(),
-                start_time_unix_nano: columns.time(3, row)? as u64,
-                duration_nanos: columns.int64(4, row)? as u64,
-                attributes: Vec::new(),
+                span_id: columns.text(1, row)?.to_owned(),
+                start_time_unix_nano: columns.time(2, row)? as u64,
+                duration_nanos: columns.int64(3, row)? as u64,
+                ..SpanSummary::default()
             };
-            for (field, conditions, arrays) in &columns.fields {
-                let value = shown(field, conditions, arrays, row, self.regexes)?;
+            for (field, value) in columns.shown.values(row)? {
                 match (field, value) {
                     (Field::Intrinsic(Intrinsic::Name), Static::String(name)) => span.name = name,
                     (field, value) if is_attribute(field) => {
@@ -255,8 +244,8 @@ impl<'a> SearchResult<'a> {
 impl Found {
     /// Takes in what a part of the trace (a block, the live side) says of the whole.
     fn merge_trace(&mut self, columns: &Columns, row: usize) -> Result<()> {
-        let start = columns.time(7, row)?;
-        let end = start.saturating_add(columns.int64(8, row)?);
+        let start = columns.time(6, row)?;
+        let end = start.saturating_add(columns.int64(7, row)?);
         let first = self.summary.trace_id.is_empty();
         let summary = &mut self.summary;
         if first {
@@ -268,7 +257,7 @@ impl Found {
         }
         summary.start_time_unix_nano = if first { start as u64 } else { summary.start_time_unix_nano.min(start as u64) };
         self.end = if first { end } else { self.end.max(end) };
-        for (to, at) in [(&mut summary.root_service_name, 5), (&mut summary.root_trace_name, 6)] {
+        for (to, at) in [(&mut summary.root_service_name, 4), (&mut summary.root_trace_name, 5)] {
             if to.is_empty() {
                 *to = columns.text(at, row)?.to_owned();
             }
@@ -289,7 +278,7 @@ impl Found {
         let mut summary = self.summary;
         let nanos = (self.end as u64).wrapping_sub(summary.start_time_unix_nano);
         summary.duration_ms = (nanos / 1_000_000) as u32;
-        if summary.root_service_name.is_empty() && summary.root_trace_name.is_empty() {
+        if summary.root_service_name.is_empty() {
             summary.root_service_name = NO_ROOT.to_owned();
         }
         summary.span_set = Some(self.set.clone());
@@ -313,10 +302,6 @@ impl Columns<'_> {
         Ok(dictionary.key(row).map_or("", |key| values.value(key)))
     }
 
-    fn int32(&self, at: usize, row: usize) -> Result<i32> {
-        Ok(self.column(at).as_primitive_opt::<Int32Type>().ok_or_else(|| wrong(at))?.value(row))
-    }
-
     fn int64(&self, at: usize, row: usize) -> Result<i64> {
         Ok(self.column(at).as_primitive_opt::<Int64Type>().ok_or_else(|| wrong(at))?.value(row))
     }
@@ -326,7 +311,7 @@ impl Columns<'_> {
     }
 }
 
-fn wrong(at: usize) -> Error {
+pub(super) fn wrong(at: usize) -> Error {
     Error::internal(format!("column {at} of a search has an unexpected type"))
 }
 
@@ -343,58 +328,5 @@ fn key_of(field: &Field) -> String {
     match field {
         Field::Attribute(attribute) => attribute.name.clone(),
         Field::Intrinsic(_) => field.to_string(),
-    }
-}
-
-/// The value shown of a field: what passes one of its conditions; of an array the elements that do.
-fn shown(field: &Field, conditions: &[Condition], arrays: &[ArrayRef], row: usize, regexes: &Regexes) -> Result<Static> {
-    if !is_repeated(field) {
-        let one: Vec<ArrayRef> = arrays.iter().map(|a| a.slice(row, 1)).collect();
-        return Ok(passing(values_of(field, &one)?.get(0), conditions, regexes));
-    }
-    let list = arrays.first().and_then(|a| a.as_list_opt::<i32>()).ok_or_else(|| wrong(0))?;
-    let items = values_of(field, &[list.value(row)])?;
-    Ok((0..items.len()).map(|i| passing(items.get(i), conditions, regexes)).find(|v| *v != Static::Nil).unwrap_or(Static::Nil))
-}
-
-fn passing(value: Static, conditions: &[Condition], regexes: &Regexes) -> Static {
-    let passes = |value: &Static| {
-        conditions.iter().any(|c| match c {
-            Condition::Any => true,
-            Condition::Test(op, literal) => {
-                let regex = match literal {
-                    Static::String(pattern) if op.is_regex() => regexes.get(pattern),
-                    _ => None,
-                };
-                Test { op: *op, literal, regex }.passes(value)
-            }
-        })
-    };
-    match value.elements() {
-        None if value != Static::Nil && passes(&value) => value,
-        None => Static::Nil,
-        Some(_) if conditions.contains(&Condition::Any) => value,
-        Some(items) => {
-            let mut items: Vec<Static> = items.into_iter().filter(|v| passes(v)).collect();
-            match items.len() {
-                0 => Static::Nil,
-                1 => items.remove(0),
-                _ => array_of(items),
-            }
-        }
-    }
-}
-
-/// An array of values of one type.
-fn array_of(items: Vec<Static>) -> Static {
-    fn all<T>(items: &[Static], pick: impl Fn(&Static) -> Option<T>) -> Vec<T> {
-        items.iter().filter_map(pick).collect()
-    }
-    match items.first() {
-        Some(Static::Int(_)) => Static::Ints(all(&items, |v| if let Static::Int(v) = v { Some(*v) } else { None })),
-        Some(Static::Float(_)) => Static::Floats(all(&items, |v| if let Static::Float(v) = v { Some(*v) } else { None })),
-        Some(Static::Bool(_)) => Static::Bools(all(&items, |v| if let Static::Bool(v) = v { Some(*v) } else { None })),
-        Some(Static::String(_)) => Static::Strings(all(&items, |v| if let Static::String(v) = v { Some(v.clone()) } else { None })),
-        _ => Static::Nil,
     }
 }

@@ -312,11 +312,13 @@ impl Static {
 /// `op value`.
 ///
 /// # Errors
-/// `!` of a non-boolean and `-` of a non-number (nil too).
+/// `!` of a non-boolean and `-` of a non-number; of nil both are nil.
 pub fn unary(op: UnaryOp, value: &Static) -> Result<Static, EvalError> {
     Ok(match (op, value) {
         (UnaryOp::Exists, value) => Static::Bool(*value != Static::Nil),
         (UnaryOp::NotExists, value) => Static::Bool(*value == Static::Nil),
+        // Tempo never sees such a span: it fetches only those that have the attribute.
+        (UnaryOp::Not | UnaryOp::Negate, Static::Nil) => Static::Nil,
         (UnaryOp::Not, Static::Bool(b)) => Static::Bool(!b),
         (UnaryOp::Not, other) => return Err(EvalError::NotBoolean(other.value_type())),
         (UnaryOp::Negate, Static::Int(n)) => Static::Int(n.wrapping_neg()),

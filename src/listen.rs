@@ -1,0 +1,276 @@
+//! Listeners: bound first, so that a taken port is known at once; gates, closed until the process is ready.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock, RwLock},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    serve::ListenerExt,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::codegen::Service;
+
+use crate::{
+    config::ServerConfig,
+    error::{Error, Result},
+};
+
+/// Name of the file in the data folder that says what listens where.
+const FILE: &str = "listeners.json";
+
+/// Where the process listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    /// HTTP API and gRPC queries.
+    pub http: SocketAddr,
+    /// OTLP gRPC.
+    pub otlp_grpc: SocketAddr,
+    /// OTLP HTTP.
+    pub otlp_http: SocketAddr,
+    /// Flight SQL.
+    pub flight: SocketAddr,
+}
+
+/// What the file says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Written {
+    #[serde(flatten)]
+    addresses: Addresses,
+    /// The process that listens there.
+    pid: u32,
+}
+
+/// Bound sockets.
+#[derive(Debug)]
+pub struct Listeners {
+    /// HTTP API and gRPC queries.
+    pub http: TcpListener,
+    /// OTLP gRPC.
+    pub otlp_grpc: TcpListener,
+    /// OTLP HTTP.
+    pub otlp_http: TcpListener,
+    /// Flight SQL.
+    pub flight: TcpListener,
+}
+
+impl Listeners {
+    /// Binds all, or names the flag of the first that cannot be.
+    pub async fn bind(config: &ServerConfig) -> Result<Self> {
+        Ok(Self {
+            http: bind("http-addr", &config.http_addr).await?,
+            otlp_grpc: bind("otlp-grpc-addr", &config.otlp_grpc_addr).await?,
+            otlp_http: bind("otlp-http-addr", &config.otlp_http_addr).await?,
+            flight: bind("flight-addr", &config.flight_addr).await?,
+        })
+    }
+
+    /// Where they are bound: the real ports where 0 was asked for.
+    pub fn addresses(&self) -> Result<Addresses> {
+        Ok(Addresses {
+            http: self.http.local_addr()?,
+            otlp_grpc: self.otlp_grpc.local_addr()?,
+            otlp_http: self.otlp_http.local_addr()?,
+            flight: self.flight.local_addr()?,
+        })
+    }
+}
+
+async fn bind(flag: &str, address: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|e| {
+        Error::failed(match e.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!("{address} is in use by another process: choose another address with --{flag} (port 0 picks a free one)")
+            }
+            std::io::ErrorKind::InvalidInput => format!("--{flag} {address:?} is not an address: give HOST:PORT, such as 127.0.0.1:3200"),
+            _ => format!("cannot listen on {address}: {e}: see --{flag}"),
+        })
+    })
+}
+
+impl Addresses {
+    /// Writes them into the data folder, whole or not at all. The file is gone again after an orderly end.
+    pub fn write(&self, data_dir: &Path) -> Result<ListenersFile> {
+        let path = data_dir.join(FILE);
+        let part = data_dir.join(format!("{FILE}.part"));
+        let text = serde_json::to_string_pretty(&Written { addresses: *self, pid: std::process::id() })
+            .map_err(|e| Error::failed(format!("{FILE}: {e}")))?;
+        std::fs::write(&part, text + "\n")
+            .and_then(|()| std::fs::rename(&part, &path))
+            .map_err(|e| Error::failed(format!("cannot write {}: {e}", path.display())))?;
+        Ok(ListenersFile { path })
+    }
+
+    /// Forgets the file of a process that ended without order.
+    pub fn forget(data_dir: &Path) {
+        let _ = std::fs::remove_file(data_dir.join(FILE));
+    }
+}
+
+/// Removes the file when dropped.
+#[derive(Debug)]
+pub struct ListenersFile {
+    path: PathBuf,
+}
+
+impl Drop for ListenersFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Whether the process takes requests, and why not.
+#[derive(Clone, Debug)]
+pub struct Readiness(Arc<RwLock<Option<String>>>);
+
+impl Readiness {
+    /// Not ready, for this reason.
+    pub fn not_yet(reason: &str) -> Self {
+        Self(Arc::new(RwLock::new(Some(reason.to_owned()))))
+    }
+
+    /// Sets or takes away the reason for not being ready.
+    pub fn set(&self, reason: Option<&str>) {
+        *self.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = reason.map(str::to_owned);
+    }
+
+    /// Why the process is not ready; `None` if it is.
+    pub fn reason(&self) -> Option<String> {
+        self.0.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The answer to `/ready`.
+    pub fn answer(&self) -> Response {
+        match self.reason() {
+            None => (StatusCode::OK, "ready\n").into_response(),
+            Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+        }
+    }
+}
+
+/// Stands before a router that is not there yet.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    readiness: Readiness,
+    behind: Arc<OnceLock<Router>>,
+}
+
+impl Gate {
+    /// A closed gate.
+    pub fn new(readiness: Readiness) -> Self {
+        Self { readiness, behind: Arc::default() }
+    }
+
+    /// Opens it, once.
+    pub fn open(&self, router: Router) {
+        let _ = self.behind.set(router);
+    }
+
+    async fn pass(self, request: Request<Body>) -> Response {
+        if let Some(router) = self.behind.get() {
+            let answer: Result<Response, Infallible> = router.clone().call(request).await;
+            return answer.unwrap_or_else(|never| match never {});
+        }
+        let reason = self.readiness.reason().unwrap_or_else(|| "starting".to_owned());
+        unavailable(&request, &reason)
+    }
+
+    /// Serves this gate on a listener, HTTP/1.1 and HTTP/2 without TLS on the same port, until `stop`; then lets the
+    /// requests under way finish.
+    pub fn serve(&self, listener: TcpListener, stop: CancellationToken) -> JoinHandle<()> {
+        let gate = self.clone();
+        let router = Router::new().fallback(move |request: Request<Body>| gate.clone().pass(request));
+        let listener = listener.tap_io(|socket| {
+            let _ = socket.set_nodelay(true);
+        });
+        tokio::spawn(async move {
+            if let Err(e) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
+                tracing::error!(error = %e, "listener failed");
+            }
+        })
+    }
+}
+
+fn unavailable(request: &Request<Body>, reason: &str) -> Response {
+    if is_grpc(request) {
+        return grpc_error(14, reason);
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], format!("{reason}\n")).into_response()
+}
+
+/// Whether the client speaks gRPC.
+pub fn is_grpc(request: &Request<Body>) -> bool {
+    request.headers().get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// A gRPC answer that is only a status.
+pub fn grpc_error(code: u16, message: &str) -> Response {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(code));
+    if let Ok(message) = HeaderValue::from_str(message) {
+        headers.insert("grpc-message", message);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_names_its_flag() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let text = bind("http-addr", &address).await.unwrap_err().to_string();
+        assert!(text.contains(&address) && text.contains("--http-addr"), "{text}");
+        assert!(bind("flight-addr", "nonsense").await.unwrap_err().to_string().contains("--flight-addr"));
+    }
+
+    #[tokio::test]
+    async fn a_gate_answers_until_it_is_opened() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/ready", listener.local_addr().unwrap());
+        let readiness = Readiness::not_yet("replaying");
+        let (gate, stop) = (Gate::new(readiness.clone()), CancellationToken::new());
+        let serving = gate.serve(listener, stop.clone());
+        let get = async |client: &reqwest::Client| {
+            let response = client.get(&url).send().await.unwrap();
+            (response.status().as_u16(), response.text().await.unwrap())
+        };
+        let http1 = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http2 = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+        assert_eq!(get(&http1).await, (503, "replaying\n".to_owned()));
+        gate.open(Router::new().route("/ready", axum::routing::get(move || async move { readiness.answer() })));
+        gate.readiness.set(None);
+        for client in [http1, http2] {
+            assert_eq!(get(&client).await, (200, "ready\n".to_owned()));
+            drop(client);
+        }
+        stop.cancel();
+        serving.await.unwrap();
+    }
+
+    #[test]
+    fn the_file_is_there_while_its_guard_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let any: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let addresses = Addresses { http: any, otlp_grpc: any, otlp_http: any, flight: any };
+        let guard = addresses.write(dir.path()).unwrap();
+        let read = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        let read: Written = serde_json::from_str(&read).unwrap();
+        assert_eq!((read.addresses, read.pid), (addresses, std::process::id()));
+        drop(guard);
+        assert!(!dir.path().join(FILE).exists());
+    }
+}
