@@ -197,6 +197,23 @@ fn attach(child: &Span, twins: Twins, spans: &[&Span]) -> Option<usize> {
     [twins.first, second].into_iter().find(|i| spans[*i].kind == wanted)
 }
 
+/// A live trace as it will come back from a block: in normal grouping, without what Tempo's block format has no place for
+/// (schema URLs, the flags of spans and links). So an answer does not change when its spans are flushed.
+pub fn as_stored(trace: &Trace) -> Trace {
+    let mut trace = normalize(trace);
+    for rs in &mut trace.resource_spans {
+        rs.schema_url.clear();
+        for ss in &mut rs.scope_spans {
+            ss.schema_url.clear();
+            for span in &mut ss.spans {
+                span.flags = 0;
+                span.links.iter_mut().for_each(|l| l.flags = 0);
+            }
+        }
+    }
+    trace
+}
+
 /// The same spans grouped as a block stores them: identical resources merged, identical scopes merged, their
 /// attributes in key order, an empty `service.name` gone. Repeated spans stay, as in Tempo's blocks (its answers count them). Both the block writer and the live side number the
 /// tree in this order.

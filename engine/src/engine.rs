@@ -9,6 +9,7 @@ use crate::{
     block::{BlockMeta, BlockReader, DedicatedColumn, FooterCache, write_block},
     catalog::{BlockList, Catalog},
     config::Config,
+    derive,
     error::{Error, ErrorKind, Result},
     scan::{LiveSegment, LiveSpans, NoLiveSpans},
     store::BlockStore,
@@ -135,7 +136,7 @@ impl Engine {
         .buffered(FIND_CONCURRENCY)
         .try_collect()
         .await?;
-        parts.extend(snapshot.live.iter().flat_map(|s| &s.traces).filter(|t| t.id == id).map(|t| Some(t.as_ref().clone())));
+        parts.extend(snapshot.live.iter().flat_map(|s| &s.traces).filter(|t| t.id == id).map(|t| Some(derive::as_stored(t))));
         let mut trace: Option<Trace> = None;
         for part in parts.into_iter().flatten() {
             match &mut trace {

@@ -14,6 +14,7 @@ pub mod plan;
 pub mod result;
 pub mod search;
 pub mod syntax;
+pub mod tags;
 
 pub use api::{Api, router};
 pub use config::Config;

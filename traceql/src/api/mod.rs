@@ -4,6 +4,7 @@ mod metrics;
 mod params;
 mod search;
 mod status;
+mod tags;
 mod trace_by_id;
 
 use std::{sync::Arc, time::Duration};
@@ -68,6 +69,11 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/api/metrics/query", get(metrics::instant))
         .route("/api/traces/{id}", get(trace_by_id::v1))
         .route("/api/v2/traces/{id}", get(trace_by_id::v2))
+        .route("/api/search/tags", get(tags::names_v1))
+        .route("/api/v2/search/tags", get(tags::names_v2))
+        // A tag may hold unescaped slashes, so what follows is taken whole.
+        .route("/api/search/tag/{*rest}", get(tags::values_v1))
+        .route("/api/v2/search/tag/{*rest}", get(tags::values_v2))
         .route("/api/echo", get(status::echo))
         .route("/api/status/buildinfo", get(status::buildinfo))
         .with_state(api)

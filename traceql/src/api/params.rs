@@ -23,16 +23,6 @@ impl Params {
         self.0.get(name).map(String::as_str).filter(|v| !v.is_empty())
     }
 
-    /// Whether none of these is there.
-    pub fn lacks(&self, names: &[&str]) -> bool {
-        names.iter().all(|n| self.get(n).is_none())
-    }
-
-    /// All names and values.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(k, v)| (k.as_str(), v.as_str()))
-    }
-
     /// A whole number, not negative.
     pub fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
         self.get(name)

@@ -12,7 +12,7 @@ use arrow::{
 };
 use datafusion::{
     common::{Column, DataFusionError, Result as DfResult},
-    logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit},
+    logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility, lit},
 };
 use tracehouse_engine::{Error, scan::SpanColumn};
 
@@ -79,7 +79,7 @@ impl TraceqlFilter {
             expr,
             fields,
             regexes,
-            signature: Signature::variadic_any(Volatility::Immutable),
+            signature: Signature::one_of(vec![TypeSignature::VariadicAny, TypeSignature::Nullary], Volatility::Immutable),
         })
     }
 

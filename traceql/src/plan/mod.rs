@@ -3,6 +3,8 @@
 mod filter;
 pub mod metrics;
 mod search;
+mod tags;
 
 pub use filter::{TraceqlFilter, filter_expr};
 pub use search::{ANSWER_COLUMNS, Condition, SearchPlan, Shown, plan_search};
+pub use tags::plan_columns;

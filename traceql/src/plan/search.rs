@@ -1,6 +1,6 @@
 //! A search as a plan: which spans, and which columns the answer shows of them.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::{
     catalog::TableProvider,
@@ -77,18 +77,8 @@ pub fn plan_search(sessions: &Sessions, tenant: &TenantId, query: &Query, range:
     let shown = shown_fields(filter, &selected);
     let columns: Vec<SpanColumn> =
         ANSWER_COLUMNS.into_iter().chain([SpanColumn::TraceServiceStats]).chain(shown.iter().flat_map(|s| columns_of(&s.field))).collect();
-    let mut extra: Vec<SpanColumn> = Vec::new();
-    for wanted in columns.iter().cloned().chain(filter.fields().into_iter().flat_map(columns_of)) {
-        if !matches!(wanted, SpanColumn::Field(_)) && !extra.contains(&wanted) {
-            extra.push(wanted);
-        }
-    }
-    let table: std::sync::Arc<dyn TableProvider> = sessions.spans_table(tenant, extra);
-    let mut plan = LogicalPlanBuilder::scan(TableReference::bare(SPANS), provider_as_source(table), None)?;
-    if let Some((start, end)) = range {
-        plan = plan.filter(column(&SpanColumn::Field(SpanField::TraceStartTime)).lt_eq(timestamp(end)))?;
-        plan = plan.filter(column(&SpanColumn::Field(SpanField::TraceEndTime)).gt_eq(timestamp(start)))?;
-    }
+    let wanted = columns.iter().cloned().chain(filter.fields().into_iter().flat_map(columns_of));
+    let mut plan = overlapping(spans_with(sessions, tenant, wanted)?, range)?;
     let condition = filter_expr(filter)?;
     if condition != lit(true) {
         plan = plan.filter(condition)?;
@@ -97,6 +87,29 @@ pub fn plan_search(sessions: &Sessions, tenant: &TenantId, query: &Query, range:
     let plan = plan.project(named)?.build()?;
     let conjunction = filter.operands(BinaryOp::And).iter().all(|e| !matches!(e, FieldExpr::Binary { op: BinaryOp::Or, .. }));
     Ok(SearchPlan { plan, shown, conjunction })
+}
+
+/// The table of spans with these columns.
+pub(super) fn spans_with(
+    sessions: &Sessions,
+    tenant: &TenantId,
+    columns: impl Iterator<Item = SpanColumn>,
+) -> Result<LogicalPlanBuilder, Error> {
+    let mut extra: Vec<SpanColumn> = Vec::new();
+    for wanted in columns {
+        if !matches!(wanted, SpanColumn::Field(_)) && !extra.contains(&wanted) {
+            extra.push(wanted);
+        }
+    }
+    let table: Arc<dyn TableProvider> = sessions.spans_table(tenant, extra);
+    Ok(LogicalPlanBuilder::scan(TableReference::bare(SPANS), provider_as_source(table), None)?)
+}
+
+/// Keeps the traces that overlap `range` (Unix nanoseconds, inclusive).
+pub(super) fn overlapping(plan: LogicalPlanBuilder, range: Option<(i64, i64)>) -> Result<LogicalPlanBuilder, Error> {
+    let Some((start, end)) = range else { return Ok(plan) };
+    let plan = plan.filter(column(&SpanColumn::Field(SpanField::TraceStartTime)).lt_eq(timestamp(end)))?;
+    Ok(plan.filter(column(&SpanColumn::Field(SpanField::TraceEndTime)).gt_eq(timestamp(start)))?)
 }
 
 fn timestamp(nanos: i64) -> Expr {
