@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use prost::Message;
 
-use crate::trace::{InstrumentationScope, KeyValue, Resource, ResourceSpans, ScopeSpans, Span, Trace, Value};
+use crate::{
+    block::{DedicatedColumn, DedicatedScope, DedicatedType},
+    trace::{AnyValue, InstrumentationScope, KeyValue, Resource, ResourceSpans, ScopeSpans, Span, Trace, Value},
+};
 
 /// Facts about a trace and, in the order of [`Trace::spans`], about its spans.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -197,9 +200,10 @@ fn attach(child: &Span, twins: Twins, spans: &[&Span]) -> Option<usize> {
     [twins.first, second].into_iter().find(|i| spans[*i].kind == wanted)
 }
 
-/// A live trace as it will come back from a block: in normal grouping, without what Tempo's block format has no place for
-/// (schema URLs, the flags of spans and links). So an answer does not change when its spans are flushed.
-pub fn as_stored(trace: &Trace) -> Trace {
+/// A live trace as it will come back from a block with these dedicated columns: in normal grouping, without what Tempo's
+/// block format has no place for (schema URLs, the flags of spans and links). So an answer does not change when its spans
+/// are flushed.
+pub fn as_stored(trace: &Trace, dedicated: &[DedicatedColumn]) -> Trace {
     let mut trace = normalize(trace);
     for rs in &mut trace.resource_spans {
         rs.schema_url.clear();
@@ -211,7 +215,36 @@ pub fn as_stored(trace: &Trace) -> Trace {
             }
         }
     }
+    as_answered(&mut trace, dedicated);
     trace
+}
+
+/// Arrays under keys with a dedicated column, as a trace by id shows them in Tempo: one element is a scalar, no element is no
+/// attribute. (Our blocks keep the empty array, and SQL shows it.)
+pub fn as_answered(trace: &mut Trace, dedicated: &[DedicatedColumn]) {
+    let mend = |attributes: &mut Vec<KeyValue>, scope| {
+        attributes.retain_mut(|attribute| {
+            let Some(column) = dedicated.iter().find(|d| d.scope == scope && d.name == attribute.key) else { return true };
+            let Some(Value::ArrayValue(array)) = attribute.value.as_mut().and_then(|v| v.value.as_mut()) else { return true };
+            let fits = |v: &AnyValue| match column.kind {
+                DedicatedType::String => matches!(v.value, Some(Value::StringValue(_))),
+                DedicatedType::Int => matches!(v.value, Some(Value::IntValue(_))),
+            };
+            match array.values.as_mut_slice() {
+                [] => return false,
+                [one] if fits(one) => attribute.value = Some(std::mem::take(one)),
+                _ => {}
+            }
+            true
+        });
+    };
+    for rs in &mut trace.resource_spans {
+        rs.resource.iter_mut().for_each(|r| mend(&mut r.attributes, DedicatedScope::Resource));
+        for span in rs.scope_spans.iter_mut().flat_map(|ss| &mut ss.spans) {
+            mend(&mut span.attributes, DedicatedScope::Span);
+            span.events.iter_mut().for_each(|e| mend(&mut e.attributes, DedicatedScope::Event));
+        }
+    }
 }
 
 /// The same spans grouped as a block stores them: identical resources merged, identical scopes merged, their

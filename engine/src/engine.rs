@@ -125,7 +125,12 @@ impl Engine {
         let jobs: Vec<_> = snapshot.blocks.iter().filter(|m| overlaps(m)).cloned().collect();
         let mut parts: Vec<Option<Trace>> = futures::stream::iter(jobs.into_iter().map(|meta| async move {
             let found = match self.open_block(tenant, &meta).await {
-                Ok(block) => block.find_trace(id).await,
+                Ok(block) => block.find_trace(id).await.map(|found| {
+                    found.map(|mut trace| {
+                        derive::as_answered(&mut trace, &meta.dedicated_columns);
+                        trace
+                    })
+                }),
                 Err(e) => Err(e),
             };
             match found {
@@ -136,7 +141,14 @@ impl Engine {
         .buffered(FIND_CONCURRENCY)
         .try_collect()
         .await?;
-        parts.extend(snapshot.live.iter().flat_map(|s| &s.traces).filter(|t| t.id == id).map(|t| Some(derive::as_stored(t))));
+        parts.extend(
+            snapshot
+                .live
+                .iter()
+                .flat_map(|s| &s.traces)
+                .filter(|t| t.id == id)
+                .map(|t| Some(derive::as_stored(t, &DedicatedColumn::defaults()))),
+        );
         let mut trace: Option<Trace> = None;
         for part in parts.into_iter().flatten() {
             match &mut trace {

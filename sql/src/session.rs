@@ -114,8 +114,8 @@ impl Sessions {
     }
 
     /// The tenant's spans as a table, with extra columns behind the fixed ones.
-    pub fn spans_table(&self, tenant: &TenantId, extra: impl IntoIterator<Item = SpanColumn>) -> Arc<SpansTable> {
-        Arc::new(SpansTable::with_columns(self.engine.clone(), tenant.clone(), extra))
+    pub fn spans_table(&self, tenant: &TenantId, extra: impl IntoIterator<Item = SpanColumn>) -> SpansTable {
+        SpansTable::with_columns(self.engine.clone(), tenant.clone(), extra)
     }
 
     /// Plans a question in SQL. Parameters are `$1`, `$2` or `?`; bind them with [`DataFrame::with_param_values`].

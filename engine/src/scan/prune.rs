@@ -29,6 +29,16 @@ impl Pruning {
         bounds
     }
 
+    /// The same, and no block outside this range.
+    #[must_use]
+    pub fn within(mut self, range: Option<(i64, i64)>) -> Self {
+        if let Some((from, to)) = range {
+            self.end_at_least = self.end_at_least.max(from);
+            self.start_at_most = self.start_at_most.min(to);
+        }
+        self
+    }
+
     fn add(&mut self, filter: &Expr) {
         let Expr::BinaryExpr(binary) = filter else { return };
         if binary.op == Operator::And {

@@ -27,6 +27,7 @@ pub struct SpansTable {
     tenant: TenantId,
     columns: Arc<[SpanColumn]>,
     schema: SchemaRef,
+    blocks_within: Option<(i64, i64)>,
 }
 
 impl SpansTable {
@@ -39,7 +40,14 @@ impl SpansTable {
     pub fn with_columns(engine: Arc<Engine>, tenant: TenantId, more: impl IntoIterator<Item = SpanColumn>) -> Self {
         let columns: Arc<[SpanColumn]> = SpanField::ALL.into_iter().map(SpanColumn::Field).chain(more).collect();
         let schema = schema_of(&columns);
-        Self { engine, tenant, columns, schema }
+        Self { engine, tenant, columns, schema, blocks_within: None }
+    }
+
+    /// Leaves out blocks whose time range does not overlap this one (Unix nanoseconds, inclusive); spans of the others stay.
+    #[must_use]
+    pub fn blocks_within(mut self, range: Option<(i64, i64)>) -> Self {
+        self.blocks_within = range;
+        self
     }
 
     /// The units of work of a scan that starts now.
@@ -109,7 +117,7 @@ impl TableProvider for SpansTable {
             Some(expr) => Some(state.create_physical_expr(expr, &DFSchema::try_from(self.schema.clone())?)?),
             None => None,
         };
-        let prune = super::prune::Pruning::of(filters);
+        let prune = super::prune::Pruning::of(filters).within(self.blocks_within);
         let units = self.units(&prune).await?;
         let projection = projection.cloned().unwrap_or_else(|| (0..self.columns.len()).collect());
         let config = self.engine.config();

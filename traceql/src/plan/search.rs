@@ -78,7 +78,7 @@ pub fn plan_search(sessions: &Sessions, tenant: &TenantId, query: &Query, range:
     let columns: Vec<SpanColumn> =
         ANSWER_COLUMNS.into_iter().chain([SpanColumn::TraceServiceStats]).chain(shown.iter().flat_map(|s| columns_of(&s.field))).collect();
     let wanted = columns.iter().cloned().chain(filter.fields().into_iter().flat_map(columns_of));
-    let mut plan = overlapping(spans_with(sessions, tenant, wanted)?, range)?;
+    let mut plan = overlapping(spans_with(sessions, tenant, wanted, None)?, range)?;
     let condition = filter_expr(filter)?;
     if condition != lit(true) {
         plan = plan.filter(condition)?;
@@ -89,11 +89,12 @@ pub fn plan_search(sessions: &Sessions, tenant: &TenantId, query: &Query, range:
     Ok(SearchPlan { plan, shown, conjunction })
 }
 
-/// The table of spans with these columns.
+/// The table of spans with these columns, without the blocks outside a time range.
 pub(super) fn spans_with(
     sessions: &Sessions,
     tenant: &TenantId,
     columns: impl Iterator<Item = SpanColumn>,
+    blocks_within: Option<(i64, i64)>,
 ) -> Result<LogicalPlanBuilder, Error> {
     let mut extra: Vec<SpanColumn> = Vec::new();
     for wanted in columns {
@@ -101,12 +102,12 @@ pub(super) fn spans_with(
             extra.push(wanted);
         }
     }
-    let table: Arc<dyn TableProvider> = sessions.spans_table(tenant, extra);
+    let table: Arc<dyn TableProvider> = Arc::new(sessions.spans_table(tenant, extra).blocks_within(blocks_within));
     Ok(LogicalPlanBuilder::scan(TableReference::bare(SPANS), provider_as_source(table), None)?)
 }
 
 /// Keeps the traces that overlap `range` (Unix nanoseconds, inclusive).
-pub(super) fn overlapping(plan: LogicalPlanBuilder, range: Option<(i64, i64)>) -> Result<LogicalPlanBuilder, Error> {
+fn overlapping(plan: LogicalPlanBuilder, range: Option<(i64, i64)>) -> Result<LogicalPlanBuilder, Error> {
     let Some((start, end)) = range else { return Ok(plan) };
     let plan = plan.filter(column(&SpanColumn::Field(SpanField::TraceStartTime)).lt_eq(timestamp(end)))?;
     Ok(plan.filter(column(&SpanColumn::Field(SpanField::TraceEndTime)).gt_eq(timestamp(start)))?)

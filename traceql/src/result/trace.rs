@@ -7,8 +7,6 @@ use opentelemetry_proto::tonic::{
     trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Event, span::Link},
 };
 use serde_json::{Map, Value, json};
-use std::sync::LazyLock;
-use tracehouse_engine::block::{DedicatedColumn, DedicatedScope};
 
 use super::json::double;
 
@@ -50,7 +48,6 @@ pub struct TraceByIdMetrics {
 pub fn complete(mut resource_spans: Vec<ResourceSpans>, name_unknown: bool) -> Trace {
     for rs in &mut resource_spans {
         let resource = rs.resource.get_or_insert_with(Resource::default);
-        drop_empty_arrays(&mut resource.attributes, DedicatedScope::Resource);
         if name_unknown && resource.attributes.is_empty() {
             let value = Some(AnyValue { value: Some(Any::StringValue("unknown_service".to_owned())) });
             resource.attributes.push(KeyValue { key: "service.name".to_owned(), value, ..KeyValue::default() });
@@ -59,21 +56,10 @@ pub fn complete(mut resource_spans: Vec<ResourceSpans>, name_unknown: bool) -> T
             ss.scope.get_or_insert_with(InstrumentationScope::default);
             for span in &mut ss.spans {
                 span.status.get_or_insert_with(Status::default);
-                drop_empty_arrays(&mut span.attributes, DedicatedScope::Span);
             }
         }
     }
     Trace { resource_spans }
-}
-
-/// Tempo loses an empty array whose key has a dedicated column. Our blocks keep it, and SQL shows it; a trace by id is
-/// answered as Tempo answers it.
-fn drop_empty_arrays(attributes: &mut Vec<KeyValue>, scope: DedicatedScope) {
-    static DEDICATED: LazyLock<Vec<DedicatedColumn>> = LazyLock::new(DedicatedColumn::defaults);
-    attributes.retain(|a| {
-        let empty = matches!(a.value.as_ref().and_then(|v| v.value.as_ref()), Some(Any::ArrayValue(array)) if array.values.is_empty());
-        !(empty && DEDICATED.iter().any(|d| d.scope == scope && d.name == a.key))
-    });
 }
 
 /// A JSON object whose zero values are left out.

@@ -153,7 +153,7 @@ fn scan(sessions: &Sessions, tenant: &TenantId, fields: &[Field]) -> Result<Logi
             extra.push(wanted);
         }
     }
-    let table: Arc<dyn TableProvider> = sessions.spans_table(tenant, extra);
+    let table: Arc<dyn TableProvider> = Arc::new(sessions.spans_table(tenant, extra));
     Ok(LogicalPlanBuilder::scan(TableReference::bare(SPANS), provider_as_source(table), None)?.build()?)
 }
 
