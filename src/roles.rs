@@ -143,7 +143,6 @@ const INGEST_COUNTERS: &[IngestCounter] = &[
     ("tracehouse_ingest_requests", "Requests received", |s| s.requests),
     ("tempo_distributor_spans_received", "Spans received", |s| s.received_spans),
     ("tempo_distributor_bytes_received", "Size of the requests as OTLP protobuf", |s| s.received_bytes),
-    ("tracehouse_ingest_duplicate_spans", "Spans that were live already, dropped", |s| s.duplicate_spans),
     ("tracehouse_wal_bytes", "Bytes appended to the write-ahead log", |s| s.log_bytes),
     ("tracehouse_wal_syncs", "Times the write-ahead log was synced", |s| s.log_syncs),
     ("tracehouse_wal_failures", "Times the write-ahead log could not be written", |s| s.log_failures),

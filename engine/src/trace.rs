@@ -78,21 +78,16 @@ impl Trace {
         self.resource_spans.iter().flat_map(|rs| &rs.scope_spans).map(|ss| ss.spans.len()).sum()
     }
 
-    /// Drops repeated spans, keeping the first of each span id and kind (Tempo's rule: a client and a server span may
-    /// share an id, two spans of one kind may not), and the groups that are empty then.
-    pub fn dedupe(&mut self) {
-        let mut seen = HashSet::new();
-        for rs in &mut self.resource_spans {
+    /// Adds the spans of another copy of the same trace that this one does not have: of each span id and kind (Tempo's
+    /// rule: a client and a server span may share an id). Spans that one copy holds twice stay twice, as in Tempo's answers.
+    pub fn merge(&mut self, mut part: Trace) {
+        let seen: HashSet<_> = self.spans().map(|(_, _, s)| (s.span_id.clone(), s.kind)).collect();
+        for rs in &mut part.resource_spans {
             for ss in &mut rs.scope_spans {
-                ss.spans.retain(|s| seen.insert((s.span_id.clone(), s.kind)));
+                ss.spans.retain(|s| !seen.contains(&(s.span_id.clone(), s.kind)));
             }
             rs.scope_spans.retain(|ss| !ss.spans.is_empty());
         }
-        self.resource_spans.retain(|rs| !rs.scope_spans.is_empty());
-    }
-
-    /// Adds the spans of another part of the same trace, repeated ones included.
-    pub fn merge(&mut self, part: Trace) {
-        self.resource_spans.extend(part.resource_spans);
+        self.resource_spans.extend(part.resource_spans.into_iter().filter(|rs| !rs.scope_spans.is_empty()));
     }
 }

@@ -29,7 +29,7 @@ use crate::{
     live::{Generation, LiveStore, TenantLive},
     otlp::validate::{self, Verdict},
     stats::{DiscardReason, Stats, StatsSnapshot, add},
-    wal::{DiskIo, Manifest, WalIo, append::segment_path, replay, segment},
+    wal::{DiskIo, Manifest, WalIo, append::segment_path, replay, replay::CarriedOver, segment},
     writer::{self, Command, PushJob, Writer},
 };
 
@@ -364,12 +364,20 @@ impl Ingester {
     fn replay_segments(&self, live: &TenantLive, folder: &Path, segments: &[u64], manifest: &Manifest) -> Result<(Generation, usize)> {
         let (mut generation, mut spans, now) = (Generation::default(), 0, Instant::now());
         let carried = manifest.carried.iter().collect::<std::collections::HashSet<_>>();
-        let paths = segments.iter().map(|n| segment_path(folder, *n)).filter(|p| p.exists());
-        for path in paths {
+        let mut carried_over = CarriedOver::default();
+        for number in segments {
+            let path = segment_path(folder, *number);
+            if !path.exists() {
+                continue;
+            }
             replay::read_segment(&path, &mut |request, bytes| {
                 let mut parts = split_by_trace(request);
                 parts.retain(|p| !carried.contains(&p.id));
                 spans += parts.iter().map(Trace::span_count).sum::<usize>();
+                if segments.len() > 1 {
+                    parts.iter_mut().for_each(|p| carried_over.drop_from(p, *number));
+                    parts.retain(|p| !p.resource_spans.is_empty());
+                }
                 generation.insert(parts, bytes, live.charge(bytes), now);
             })?;
         }

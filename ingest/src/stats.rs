@@ -69,7 +69,6 @@ pub struct Stats {
     pub(crate) received_bytes: AtomicU64,
     pub(crate) discarded: [AtomicU64; 4],
     pub(crate) truncated: [AtomicU64; 5],
-    pub(crate) duplicate_spans: AtomicU64,
     pub(crate) log_bytes: AtomicU64,
     pub(crate) log_syncs: AtomicU64,
     pub(crate) log_failures: AtomicU64,
@@ -90,8 +89,6 @@ pub struct StatsSnapshot {
     pub discarded_spans: [u64; 4],
     /// Attribute keys and values that were cut, by [`AttributeScope::ALL`].
     pub truncated_attributes: [u64; 5],
-    /// Spans that were already live, dropped.
-    pub duplicate_spans: u64,
     /// Bytes appended to the write-ahead log.
     pub log_bytes: u64,
     /// Times the write-ahead log was synced.
@@ -114,7 +111,6 @@ impl Stats {
             received_bytes: get(&self.received_bytes),
             discarded_spans: self.discarded.each_ref().map(get),
             truncated_attributes: self.truncated.each_ref().map(get),
-            duplicate_spans: get(&self.duplicate_spans),
             log_bytes: get(&self.log_bytes),
             log_syncs: get(&self.log_syncs),
             log_failures: get(&self.log_failures),

@@ -173,8 +173,7 @@ impl Writer {
         for job in jobs {
             add(&self.stats.log_bytes, job.record.len());
             let bytes = job.permit.num_permits();
-            let duplicates = self.live.insert(job.parts, bytes, Some(job.permit), now);
-            add(&self.stats.duplicate_spans, duplicates);
+            self.live.insert(job.parts, bytes, Some(job.permit), now);
             job.done.send(Ok(())).ok();
         }
     }

@@ -1,5 +1,6 @@
 //! A metrics query from its text to its answer; the HTTP API and the command line both call it.
 
+mod compare;
 mod exemplars;
 pub mod time;
 
@@ -11,13 +12,13 @@ use tracehouse_engine::{Error, Result, TenantId};
 use tracehouse_sql::Sessions;
 
 use crate::{
-    plan::metrics::plan_series,
+    plan::metrics::{plan_compare, plan_series},
     result::{
         metrics::{Assembled, InstantResponse, Operand, RangeResponse, Series, apply, assemble, combine, groups_of},
         search::SearchMetrics,
     },
     search::{metrics_of, parse},
-    syntax::{self, Metrics, MetricsExpr, Query, Root, Static},
+    syntax::{self, Metrics, MetricsExpr, MetricsFn, Query, Root, Static},
 };
 use time::Intervals;
 
@@ -81,7 +82,10 @@ pub async fn explain(sessions: &Sessions, tenant: &TenantId, request: &RangeRequ
     let intervals = Intervals::range(request.start, request.end, request.step);
     let mut text = format!("query: {query}\n");
     for series in series_of(&metrics_query(&query)?.expr) {
-        let plan = plan_series(sessions, tenant, series, &intervals, exemplars_of(&query, request.exemplars) > 0)?.plan;
+        let plan = match &series.function {
+            MetricsFn::Compare(compare) => plan_compare(sessions, tenant, series, compare, &intervals)?,
+            _ => plan_series(sessions, tenant, series, &intervals, exemplars_of(&query, request.exemplars) > 0)?.plan,
+        };
         let logical = plan.display_indent().to_string();
         let physical = sessions.frame(tenant, plan)?.create_physical_plan().await?;
         let physical = datafusion::physical_plan::displayable(physical.as_ref()).indent(false).to_string();
@@ -172,6 +176,9 @@ impl<'a> Run<'a> {
     }
 
     async fn first_stage(&mut self, series: &syntax::Series) -> Result<Vec<Series>> {
+        if let MetricsFn::Compare(compare) = &series.function {
+            return self.compare(series, compare).await;
+        }
         let plan = plan_series(self.sessions, self.tenant, series, &self.intervals, self.exemplars > 0)?;
         let mut groups = Vec::new();
         self.rows(plan.plan, |batch| groups_of(batch, &plan.outputs, &mut groups)).await?;

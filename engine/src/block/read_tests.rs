@@ -14,7 +14,7 @@ use arrow::{
 
 use super::{
     BlockMeta, BlockReader, FooterCache,
-    write_tests::{CORPUS, GOLDEN, blocks, meta, traces},
+    write_tests::{GOLDEN, blocks, meta, traces},
 };
 use crate::{
     error::{ErrorKind, Result},
@@ -174,9 +174,10 @@ fn every_column_of_every_block_equals_its_traces() {
 }
 
 #[test]
-#[ignore = "needs the whole corpus"]
+#[ignore = "needs a folder like tests/golden in TRACEHOUSE_CORPUS"]
+#[allow(clippy::disallowed_methods)]
 fn every_column_of_the_corpus_equals_its_traces() {
-    let lines = unexplained(CORPUS);
+    let lines = unexplained(&std::env::var("TRACEHOUSE_CORPUS").unwrap());
     assert!(lines.is_empty(), "{}", lines.join("\n"));
 }
 
@@ -389,7 +390,7 @@ fn damage_anywhere_gives_errors() {
 }
 
 #[test]
-#[ignore = "a measurement; needs the whole corpus"]
+#[ignore = "a measurement; needs a folder like tests/golden in TRACEHOUSE_CORPUS"]
 #[allow(clippy::disallowed_methods)]
 fn scanning_the_shop_takes() {
     let attribute = |scope, key: &str| SpanColumn::Attribute { scope, key: key.into() };
@@ -406,8 +407,9 @@ fn scanning_the_shop_takes() {
         SpanColumn::EventName,
         SpanColumn::Field(SpanField::SpanAttributes),
     ];
+    let corpus = std::env::var("TRACEHOUSE_CORPUS").unwrap();
     for version in VERSIONS {
-        let folder = blocks(CORPUS, version).into_iter().find(|f| set_of(&meta(f)) == "shop").unwrap();
+        let folder = blocks(&corpus, version).into_iter().find(|f| set_of(&meta(f)) == "shop").unwrap();
         block_on(async {
             let block = open(&folder).await.unwrap();
             for column in &columns {

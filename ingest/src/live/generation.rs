@@ -29,14 +29,12 @@ pub(crate) struct CarryRules {
 #[derive(Debug)]
 struct LiveTrace {
     trace: Arc<Trace>,
-    /// Span ids and kinds of `trace`.
-    seen: HashSet<(u64, i32)>,
     first: Instant,
     last: Instant,
     bytes: usize,
 }
 
-/// Traces by id, without repeated spans.
+/// Traces by id. A span that was sent twice is there twice, as in Tempo: its answers count both.
 #[derive(Debug, Default)]
 pub(crate) struct Generation {
     traces: HashMap<TraceId, LiveTrace>,
@@ -66,38 +64,31 @@ impl Generation {
         self.traces.values().map(|t| &t.trace)
     }
 
-    /// Adds the parts of a request of `bytes`. Returns how many spans were there already and are dropped.
-    pub fn insert(&mut self, parts: Vec<Trace>, bytes: usize, charged: usize, now: Instant) -> usize {
+    /// Adds the parts of a request of `bytes`.
+    pub fn insert(&mut self, parts: Vec<Trace>, bytes: usize, charged: usize, now: Instant) {
         self.charged += charged;
         self.bytes += bytes;
         let mut left = (bytes, parts.iter().map(Trace::span_count).sum::<usize>());
-        let mut duplicates = 0;
         for part in parts {
             // Bytes are shared out by the number of spans; the last part gets what is left.
             let spans = part.span_count();
             let share = (left.0 * spans).checked_div(left.1).unwrap_or(left.0);
             left = (left.0 - share, left.1.saturating_sub(spans));
-            duplicates += self.insert_part(part, share, now);
+            self.insert_part(part, share, now);
         }
-        duplicates
     }
 
-    fn insert_part(&mut self, mut part: Trace, bytes: usize, now: Instant) -> usize {
+    fn insert_part(&mut self, part: Trace, bytes: usize, now: Instant) {
         let live = self.traces.entry(part.id).or_insert_with(|| LiveTrace {
             trace: Arc::new(Trace { id: part.id, resource_spans: Vec::new() }),
-            seen: HashSet::new(),
             first: now,
             last: now,
             bytes: 0,
         });
         live.last = now;
         live.bytes += bytes;
-        let duplicates = live.drop_seen(&mut part);
-        if !part.resource_spans.is_empty() {
-            // Copies the trace if a reader still holds it.
-            merge(&mut Arc::make_mut(&mut live.trace).resource_spans, part.resource_spans);
-        }
-        duplicates
+        // Copies the trace if a reader still holds it.
+        merge(&mut Arc::make_mut(&mut live.trace).resource_spans, part.resource_spans);
     }
 
     /// Traces that may still grow: see [`CarryRules`].
@@ -125,26 +116,6 @@ impl Generation {
             self.traces = HashMap::new(); // gives the memory of a large generation back
         }
         (taken, charged)
-    }
-}
-
-impl LiveTrace {
-    /// Takes spans out of a part that are here already, and groups that are empty then. Returns how many.
-    fn drop_seen(&mut self, part: &mut Trace) -> usize {
-        let mut dropped = 0;
-        for rs in &mut part.resource_spans {
-            for ss in &mut rs.scope_spans {
-                ss.spans.retain(|span| {
-                    let id = span.span_id.as_slice().try_into().map_or(0, u64::from_be_bytes);
-                    let new = self.seen.insert((id, span.kind));
-                    dropped += usize::from(!new);
-                    new
-                });
-            }
-            rs.scope_spans.retain(|ss| !ss.spans.is_empty());
-        }
-        part.resource_spans.retain(|rs| !rs.scope_spans.is_empty());
-        dropped
     }
 }
 
@@ -189,10 +160,10 @@ mod tests {
         let mut generation = Generation::default();
         let mut client = span(1, 1);
         client.kind = 3;
-        assert_eq!(generation.insert(split_by_trace(request("a", [span(1, 1), client.clone()])), 10, 10, now), 0);
-        assert_eq!(generation.insert(split_by_trace(request("b", [span(1, 2)])), 10, 10, now), 0);
-        assert_eq!(generation.insert(split_by_trace(request("a", [span(1, 3), span(1, 1), span(1, 3)])), 10, 10, now), 2);
-        let mut want = request("a", [span(1, 1), client, span(1, 3)]).resource_spans;
+        generation.insert(split_by_trace(request("a", [span(1, 1), client.clone()])), 10, 10, now);
+        generation.insert(split_by_trace(request("b", [span(1, 2)])), 10, 10, now);
+        generation.insert(split_by_trace(request("a", [span(1, 3), span(1, 1)])), 10, 10, now);
+        let mut want = request("a", [span(1, 1), client, span(1, 3), span(1, 1)]).resource_spans;
         want.extend(request("b", [span(1, 2)]).resource_spans);
         assert_eq!(generation.traces().next().unwrap().resource_spans, want);
         assert_eq!((generation.len(), generation.bytes(), generation.charged()), (1, 30, 30));

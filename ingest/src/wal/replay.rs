@@ -2,13 +2,13 @@
 //! damage is set aside, logged with its place, and the rest goes on.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
-use tracehouse_engine::{Error, ErrorKind, Result, TenantId};
+use tracehouse_engine::{Error, ErrorKind, Result, TenantId, Trace, TraceId};
 use uuid::Uuid;
 
 use super::{
@@ -83,6 +83,27 @@ fn read_manifest(folder: &Path, block: Uuid) -> Result<Option<Manifest>> {
             Ok(None)
         }
         Err(e) => Err(e),
+    }
+}
+
+/// The spans of the segments of one generation, to tell those that were carried over from one into the next. A span that a
+/// client sent twice stays, as long as both copies are in one segment.
+#[derive(Debug, Default)]
+pub struct CarriedOver {
+    segment_of: HashMap<(TraceId, Vec<u8>, i32), u64>,
+}
+
+impl CarriedOver {
+    /// Takes out of a part of segment `number` the spans that an earlier segment has, and groups that are empty then.
+    pub fn drop_from(&mut self, part: &mut Trace, number: u64) {
+        let id = part.id;
+        for rs in &mut part.resource_spans {
+            for ss in &mut rs.scope_spans {
+                ss.spans.retain(|s| *self.segment_of.entry((id, s.span_id.clone(), s.kind)).or_insert(number) == number);
+            }
+            rs.scope_spans.retain(|ss| !ss.spans.is_empty());
+        }
+        part.resource_spans.retain(|rs| !rs.scope_spans.is_empty());
     }
 }
 

@@ -15,12 +15,12 @@ use super::{
 };
 use crate::syntax::{Field, Static};
 
-/// One code a row, and what the codes stand for.
+/// One code a row, and what the codes stand for. Two codes may stand for the same value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Codes {
     /// An index into `values` for each row.
     pub rows: Vec<u32>,
-    /// The distinct values; nil stands for "no value".
+    /// The values; nil stands for "no value".
     pub values: Vec<Static>,
 }
 
@@ -126,13 +126,8 @@ impl<'a> DictionaryCodes<'a> {
     fn code(&mut self, key: Option<i32>) -> u32 {
         let Some(key) = key.map(|k| k as usize) else { return 0 };
         if self.codes[key] == 0 && self.entries.is_valid(key) {
-            let value = Static::String(self.entries.value(key).to_owned());
-            // A dictionary may hold a text twice; there are few, so no map is needed to find out.
-            let known = self.found.iter().position(|v| *v == value);
-            self.codes[key] = known.unwrap_or(self.found.len()) as u32;
-            if known.is_none() {
-                self.found.push(value);
-            }
+            self.codes[key] = self.found.len() as u32;
+            self.found.push(Static::String(self.entries.value(key).to_owned()));
         }
         self.codes[key]
     }

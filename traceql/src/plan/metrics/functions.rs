@@ -20,7 +20,7 @@ use tracehouse_engine::{Error, Result};
 use super::{super::filter::column, key};
 use crate::{
     eval::{Codes, columns_of, single_values_of},
-    syntax::Field,
+    syntax::{Field, Scope, Static},
 };
 
 /// What a function makes of its fields.
@@ -70,11 +70,28 @@ impl FieldFunction {
         }
         let one = || values.first().ok_or_else(|| Error::internal(format!("{} needs a field", self.name)));
         Ok(match self.kind {
-            Kind::Key => keys(&values.iter().map(|v| v.codes()).collect::<Vec<_>>(), rows),
+            Kind::Key => {
+                let mut codes: Vec<Codes> = values.iter().map(|v| v.codes()).collect();
+                for (codes, _) in codes.iter_mut().zip(&self.fields).filter(|(_, field)| is_service_name(field)) {
+                    codes.values.iter_mut().for_each(as_service_name);
+                }
+                keys(&codes, rows)
+            }
             Kind::Number => Arc::new(one()?.numbers()),
             Kind::Exponent => Arc::new((0..rows).map(|row| one().ok().and_then(|v| exponent(&v.get(row)))).collect::<Int32Array>()),
         })
     }
+}
+
+/// The name of a service is text: absent or of another type it is the empty text, which blocks do not tell apart.
+pub fn as_service_name(value: &mut Static) {
+    if !matches!(value, Static::String(_)) {
+        *value = Static::String(String::new());
+    }
+}
+
+fn is_service_name(field: &Field) -> bool {
+    matches!(field, Field::Attribute(a) if a.scope == Scope::Resource && a.name == "service.name")
 }
 
 /// One key a row. The bytes are made once for each tuple of values that occurs; rows hold views of them.
@@ -114,17 +131,16 @@ fn tuples(fields: &[Codes], rows: usize) -> (Vec<u32>, Vec<Vec<u32>>) {
 
 /// The exponent of the power of two that bounds a value from above. Whole numbers and durations below 2 have no bucket (as
 /// in Tempo), nor have floats that are not positive and finite.
-pub fn exponent(value: &crate::syntax::Static) -> Option<i32> {
-    use crate::syntax::Static as S;
-    match value {
-        S::Int(v) | S::Duration(v) if *v >= 2 => Some(64 - (*v as u64 - 1).leading_zeros() as i32),
-        S::Float(v) if *v > 0.0 && v.is_finite() => {
-            let guess = v.log2().ceil() as i32;
-            // The logarithm is rounded, so a neighbour may be the right one.
-            [guess - 1, guess, guess + 1].into_iter().find(|e| 2f64.powi(*e) >= *v)
-        }
-        _ => None,
-    }
+pub fn exponent(value: &Static) -> Option<i32> {
+    use Static as S;
+    let number = match value {
+        S::Int(v) | S::Duration(v) if *v >= 2 => *v as f64,
+        S::Float(v) if *v > 0.0 && v.is_finite() => *v,
+        _ => return None,
+    };
+    let guess = number.log2().ceil() as i32;
+    // The logarithm is rounded, so a neighbour may be the right one.
+    [guess - 1, guess, guess + 1].into_iter().find(|e| 2f64.powi(*e) >= number)
 }
 
 impl Hash for FieldFunction {
@@ -258,6 +274,7 @@ mod tests {
             (Int(1024), Some(10)),
             (Int(1025), Some(11)),
             (Int(i64::MAX), Some(63)),
+            (Int((1 << 53) + 1), Some(53)), // as a float it is 2^53
             (Duration(100_000), Some(17)),
             (Float(1.0), Some(0)),
             (Float(0.25), Some(-2)),

@@ -1,6 +1,7 @@
 //! A first-stage metrics function as a plan: filter, interval and key of each span, aggregate. Everything is relational,
 //! nothing is done trace by trace, and all states merge by sum, min or max.
 
+mod compare;
 mod exemplars;
 mod functions;
 mod key;
@@ -20,6 +21,7 @@ use tracehouse_engine::{
 };
 use tracehouse_sql::Sessions;
 
+pub use compare::{AttributeCounts, Counts, counts_at, plan_check, plan_compare};
 pub use exemplars::{ExemplarPlan, plan_exemplars};
 pub use functions::{exponent, float64, int32, int64, key_at};
 pub use key::{decode, encode};

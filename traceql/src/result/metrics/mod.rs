@@ -1,12 +1,14 @@
 //! Time series: what metrics queries work on between the plans and Tempo's answer.
 
 mod assemble;
+mod compare;
 mod math;
 mod quantile;
 mod response;
 mod second;
 
 pub use assemble::{Assembled, Group, assemble, groups_of, labels_of};
+pub use compare::{Compared, Side};
 pub use math::{Operand, combine};
 pub use quantile::{Histogram, bucket_bound};
 pub use response::{InstantResponse, RangeResponse};

@@ -151,13 +151,14 @@ fn labels_json(labels: &[Label]) -> Vec<LabelJson> {
     labels.iter().map(|l| LabelJson { key: l.name.clone(), value: value(l) }).collect()
 }
 
-/// Sorts the series by number of labels, then by the labels, and cuts them off at the bound.
+/// Sorts the series by number of labels, then by the labels, and cuts them off at the bound. An answer that reaches the bound
+/// is marked too, as Tempo does: it stops there and does not know whether there was more.
 fn bounded(mut series: Vec<Series>, max: usize) -> (Vec<Series>, Option<Partial>) {
     series.sort_by_cached_key(|s| {
         let labels: Vec<(String, String)> = s.labels.iter().map(|l| (l.name.clone(), l.value.to_string())).collect();
         (labels.len(), labels)
     });
-    let partial = (max > 0 && series.len() > max).then(|| Partial {
+    let partial = (max > 0 && series.len() >= max).then(|| Partial {
         status: "PARTIAL",
         message: format!("Response exceeds maximum series limit of {max}, a partial response is returned. Group by fewer values or filter"),
     });
