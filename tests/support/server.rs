@@ -160,11 +160,6 @@ impl Server {
         self.home.join("data")
     }
 
-    /// All it has written to its log.
-    pub fn log(&self) -> String {
-        read_log(&self.home)
-    }
-
     /// A URL of the HTTP port.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addresses.http)
