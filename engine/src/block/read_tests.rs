@@ -14,7 +14,7 @@ use arrow::{
 
 use super::{
     BlockMeta, BlockReader, FooterCache,
-    write_tests::{GOLDEN, blocks, meta, traces},
+    write_tests::{GOLDEN, blocks, corpus, meta, traces},
 };
 use crate::{
     error::{ErrorKind, Result},
@@ -173,11 +173,11 @@ fn every_column_of_every_block_equals_its_traces() {
     assert!(lines.is_empty(), "{}", lines.join("\n"));
 }
 
+/// The same on a larger corpus, a folder like `tests/golden`, where `TRACEHOUSE_CORPUS` names one (as `.ci/run` does).
 #[test]
-#[ignore = "needs a folder like tests/golden in TRACEHOUSE_CORPUS"]
-#[allow(clippy::disallowed_methods)]
 fn every_column_of_the_corpus_equals_its_traces() {
-    let lines = unexplained(&std::env::var("TRACEHOUSE_CORPUS").unwrap());
+    let Some(corpus) = corpus() else { return };
+    let lines = unexplained(&corpus);
     assert!(lines.is_empty(), "{}", lines.join("\n"));
 }
 
@@ -373,63 +373,6 @@ fn damaged_files_give_errors() {
             let block = Damaged::new(&small_block(version)).await;
             block.flip_bytes(step).await;
             block.truncate(997).await;
-        });
-    }
-}
-
-#[test]
-#[ignore = "takes minutes: every byte"]
-fn damage_anywhere_gives_errors() {
-    for version in VERSIONS {
-        block_on(async {
-            let block = Damaged::new(&small_block(version)).await;
-            block.flip_bytes(1).await;
-            block.truncate(11).await;
-        });
-    }
-}
-
-#[test]
-#[ignore = "a measurement; needs a folder like tests/golden in TRACEHOUSE_CORPUS"]
-#[allow(clippy::disallowed_methods)]
-fn scanning_the_shop_takes() {
-    let attribute = |scope, key: &str| SpanColumn::Attribute { scope, key: key.into() };
-    let columns = [
-        SpanColumn::Field(SpanField::StartTime),
-        SpanColumn::Field(SpanField::Name),
-        SpanColumn::Field(SpanField::ServiceName),
-        SpanColumn::Field(SpanField::SpanId),
-        attribute(AttributeScope::Span, "http.status_code"),
-        attribute(AttributeScope::Span, "http.route"),
-        attribute(AttributeScope::Span, "db.statement"),
-        attribute(AttributeScope::Span, "no such key"),
-        attribute(AttributeScope::Resource, "k8s.pod.name"),
-        SpanColumn::EventName,
-        SpanColumn::Field(SpanField::SpanAttributes),
-    ];
-    let corpus = std::env::var("TRACEHOUSE_CORPUS").unwrap();
-    for version in VERSIONS {
-        let folder = blocks(&corpus, version).into_iter().find(|f| set_of(&meta(f)) == "shop").unwrap();
-        block_on(async {
-            let block = open(&folder).await.unwrap();
-            for column in &columns {
-                let start = std::time::Instant::now();
-                let mut last = None;
-                for _ in 0..20 {
-                    let mut chunk = chunk(&block, 0).await.unwrap();
-                    chunk.load(std::slice::from_ref(column)).await.unwrap();
-                    last = Some((chunk.column(column, None).unwrap(), chunk.stats()));
-                }
-                let (array, stats) = last.unwrap();
-                println!(
-                    "{version} {}: {:?} for {} spans, {} bytes, {} requests",
-                    column.name(),
-                    start.elapsed() / 20,
-                    array.len(),
-                    stats.bytes_read,
-                    stats.requests
-                );
-            }
         });
     }
 }

@@ -171,7 +171,7 @@ pub fn values_of(field: &Field, arrays: &[ArrayRef]) -> Result<Values> {
     let text = || first.as_string_opt::<i32>().cloned().ok_or_else(wrong);
     let intrinsic = match field {
         Field::Attribute(_) => {
-            let any = |a: &ArrayRef| a.as_struct_opt().and_then(AnyValues::new).map(Values::Any).ok_or_else(wrong);
+            let any = |a: &ArrayRef| a.as_struct_opt().and_then(AnyValues::new).map(|v| Values::Any(Box::new(v))).ok_or_else(wrong);
             let mut all = arrays.iter().map(any).collect::<Result<Vec<_>>>()?;
             return Ok(if all.len() == 1 { all.remove(0) } else { Values::First(all) });
         }

@@ -13,7 +13,7 @@ use crate::syntax::{Kind, Static, Status};
 #[derive(Clone, Debug)]
 pub enum Values {
     /// Attribute values: the engine's `any_value_type`.
-    Any(AnyValues),
+    Any(Box<AnyValues>),
     /// Text.
     Text(Text),
     /// Hex ids, shown without leading zeros (trace ids).

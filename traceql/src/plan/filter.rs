@@ -33,7 +33,7 @@ pub fn column(column: &SpanColumn) -> Expr {
 /// with the one that costs least.
 pub fn filter_expr(expr: &FieldExpr) -> Result<Expr, Error> {
     // Conditions on events must hold for one event together, so such an expression stays whole.
-    let whole = expr.fields().into_iter().any(|f| crate::eval::is_repeated(f));
+    let whole = expr.fields().into_iter().any(crate::eval::is_repeated);
     let parts = if whole { vec![expr] } else { expr.operands(BinaryOp::And) };
     let mut conditions = Vec::new();
     for part in parts {
