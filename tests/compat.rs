@@ -12,19 +12,6 @@ const AREAS: &str = "filter-basic,types,nil,regex,arrays,intrinsics,scopes,quoti
 /// Queries of these areas that wait for something not built yet. One that passes must leave this list.
 const WAITING: &[&str] = &[];
 
-/// Where live spans answer otherwise, because the recorded answers are those of blocks: blocks cannot hold schema URLs and
-/// blank service names (014, 016), and live traces are looked for whatever the range (053, 055).
-const LIVE: &[&str] = &[
-    "trace-by-id-v1-014",
-    "trace-by-id-v1-016",
-    "trace-by-id-v1-053",
-    "trace-by-id-v1-055",
-    "trace-by-id-v2-014",
-    "trace-by-id-v2-016",
-    "trace-by-id-v2-053",
-    "trace-by-id-v2-055",
-];
-
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -61,12 +48,11 @@ fn compare(server: &Server, home: &Path, state: State) {
     };
     let failed = |r: &&Value| r["pass"] == false && counts(r);
     let failed: BTreeSet<&str> = results.iter().filter(failed).map(|r| r["id"].as_str().unwrap()).collect();
-    let mut waiting: BTreeSet<&str> = WAITING.iter().copied().collect();
-    waiting.extend(if state == State::Live { LIVE } else { &[] });
+    let waiting: BTreeSet<&str> = WAITING.iter().copied().collect();
     // Queries that are not counted come last.
     let text = text.split("failed (quirk").next().unwrap_or_default();
     assert!(failed.is_subset(&waiting), "differ from Tempo: {:?}\n{text}", failed.difference(&waiting).collect::<Vec<_>>());
-    assert_eq!(failed, waiting, "these pass now: take them from WAITING or LIVE");
+    assert_eq!(failed, waiting, "these pass now: take them from WAITING");
 }
 
 /// Queries that Tempo itself answers in another way on vParquet4; the recorded answers are those on vParquet5.

@@ -128,8 +128,8 @@ fn normal(span: &Span) -> Span {
     span
 }
 
-fn sort(attributes: &mut [KeyValue]) {
-    // Columns of promoted attributes do not tell an array of one from a scalar.
+fn sort(attributes: &mut Vec<KeyValue>) {
+    // Columns of promoted attributes do not tell an array of one from a scalar, and an empty one from none.
     let promoted = |key: &str| ["k8s.", "http.", "url.", "server."].iter().any(|p| key.starts_with(p));
     for attribute in attributes.iter_mut().filter(|a| promoted(&a.key)) {
         if let Some(Value::ArrayValue(array)) = attribute.value.as_ref().and_then(|v| v.value.as_ref())
@@ -138,5 +138,7 @@ fn sort(attributes: &mut [KeyValue]) {
             attribute.value = Some(one.clone());
         }
     }
+    let empty = |a: &KeyValue| matches!(a.value.as_ref().and_then(|v| v.value.as_ref()), Some(Value::ArrayValue(l)) if l.values.is_empty());
+    attributes.retain(|a| !(promoted(&a.key) && empty(a)));
     attributes.sort_by_key(Message::encode_to_vec);
 }

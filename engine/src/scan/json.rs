@@ -142,7 +142,7 @@ mod tests {
             (vec![("b", Value::BoolValue(true)), ("x", bytes)], r#"{"b":true,"x":"AAH+/w=="}"#),
             (vec![("l", array([int(1), text("a"), array([])]))], r#"{"l":[1,"a",[]]}"#),
             (vec![("m", map([("y", int(1)), ("x", map([]))]))], r#"{"m":{"x":{},"y":1}}"#),
-            (vec![("z", int(1)), ("a", int(2)), ("z", text("later"))], r#"{"a":2,"z":1}"#),
+            (vec![("z", int(1)), ("a", int(2)), ("z", text("later"))], r#"{"a":2,"z":"later"}"#),
             (vec![("profile", Value::StringValueStrindex(1))], r#"{"profile":null}"#),
         ];
         for (given, expected) in cases {

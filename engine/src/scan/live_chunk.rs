@@ -351,7 +351,7 @@ mod tests {
         let root = Span {
             kind: 2,
             status: status(2),
-            attributes: attributes([("k", int(5)), ("k", int(6))]),
+            attributes: attributes([("k", int(6)), ("k", int(5))]),
             events: vec![event(4, "early", vec![]), event(25, "late", vec![("k", array([int(1), int(2)]))])],
             links: vec![link],
             trace_state: "a=b".to_owned(),
@@ -463,7 +463,7 @@ mod tests {
             (map([("x", int(1))]), ""),
         ];
         let spans =
-            (1..).zip(&cases).map(|(id, (v, _))| Span { attributes: attributes([("k", v.clone()), ("k", int(99))]), ..span(id, 0) });
+            (1..).zip(&cases).map(|(id, (v, _))| Span { attributes: attributes([("k", int(99)), ("k", v.clone())]), ..span(id, 0) });
         let traces = [prepare(&trace([resource([], [scope("", [], spans)])]))];
         let column = SpanColumn::Attribute { scope: AttributeScope::Span, key: "k".into() };
         let flat = flatten(&traces, &column).unwrap();

@@ -297,7 +297,8 @@ fn values() {
     assert_eq!(value::binary(B::Div, &S::Int(1), &S::Int(0)), Err(EvalError::DivisionByZero));
     assert_eq!(value::binary(B::Mod, &S::Int(1), &S::Int(0)), Err(EvalError::ModuloByZero));
     assert_eq!(value::binary(B::Add, &S::Ints(vec![1]), &S::Int(0)), Err(EvalError::ArrayArithmetic));
-    assert_eq!(value::unary(UnaryOp::Not, &S::Nil), Err(EvalError::NotBoolean(Type::Nil)));
+    assert_eq!(value::unary(UnaryOp::Not, &S::Int(1)), Err(EvalError::NotBoolean(Type::Int))); // nil stays nil
+    assert_eq!(value::unary(UnaryOp::Not, &S::Nil), Ok(S::Nil));
     assert!(!value::regex(true, &S::Nil, &|_| false));
     assert!(value::regex(true, &text("a"), &|_| false));
     assert!(value::regex(false, &S::Strings(vec!["a".into(), "b".into()]), &|s| s == "b"));
