@@ -102,7 +102,7 @@ async fn a_client_is_served() {
 async fn statements_are_prepared_and_bound() {
     let served = Served::start(Tenancy::Single).await;
     let mut client = served.client();
-    let mut statement = client.prepare("select $1 + 1 as a, ? as b".into(), None).await.unwrap();
+    let statement = client.prepare("select $1 + 1 as a, ? as b".into(), None).await.unwrap();
     assert_eq!(statement.parameter_schema().unwrap().fields().len(), 1);
     statement.close().await.unwrap();
     let mut statement = client.prepare("select 1 + ? as a, ? as b from (select 1) where 'k' = ?".into(), None).await.unwrap();
