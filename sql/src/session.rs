@@ -249,12 +249,7 @@ mod tests {
     #[tokio::test]
     async fn json_operators_work() {
         let (_dir, sessions) = sessions();
-        ask(
-            &sessions,
-            "select span_attributes->'a'->'b', span_attributes->>'a' from spans where resource_attributes ? 'k'",
-        )
-        .await
-        .unwrap();
+        ask(&sessions, "select span_attributes->'a'->'b', span_attributes->>'a' from spans where resource_attributes ? 'k'").await.unwrap();
         let text =
             ask(&sessions, "select events[0]['name'], s.span_attributes['k'] from spans s where span_attributes['k'] = 3").await.unwrap();
         assert!(text.contains("| events[0]['name'] | span_attributes['k'] |"), "{text}");
