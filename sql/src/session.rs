@@ -30,7 +30,7 @@ use tracehouse_engine::{
 
 use crate::{
     config::Config,
-    guard, placeholders,
+    functions, guard, placeholders,
     tables::{CATALOG, SCHEMA, TenantTables},
 };
 
@@ -82,10 +82,11 @@ impl Sessions {
         let mut template = SessionStateBuilder::new()
             .with_config(session_config(&config))
             .with_runtime_env(runtime(&config)?)
+            .with_expr_planners(functions::first_planners())
             .with_default_features()
             .with_query_planner(Arc::new(Planner { planners: extensions.planners }))
             .build();
-        datafusion_functions_json::register_all(&mut template)?;
+        functions::register(&mut template)?;
         {
             use datafusion::execution::FunctionRegistry;
             for function in extensions.scalar_functions {
@@ -248,12 +249,12 @@ mod tests {
     #[tokio::test]
     async fn json_operators_work() {
         let (_dir, sessions) = sessions();
-        ask(
-            &sessions,
-            "select span_attributes->'a'->'b', span_attributes->>'a', events #>> '{0,name}' from spans where resource_attributes ? 'k'",
-        )
-        .await
-        .unwrap();
+        ask(&sessions, "select span_attributes->'a'->'b', span_attributes->>'a' from spans where resource_attributes ? 'k'").await.unwrap();
+        let text =
+            ask(&sessions, "select events[0]['name'], s.span_attributes['k'] from spans s where span_attributes['k'] = 3").await.unwrap();
+        assert!(text.contains("| events[0]['name'] | span_attributes['k'] |"), "{text}");
+        let text = ask(&sessions, r#"select ('{"a":{"b":[1,"x"]}}')['a']['b'][1] as x, (array[7, 8])[2] as y"#).await.unwrap();
+        assert!(text.contains(r#"| "x" | 8 |"#), "{text}");
         let frame = sessions.sql(&TenantId::single(), "select '{\"a\": [1, \"x\"]}'->'a' as a, '{\"b\": 7}'->>'b' as b").await.unwrap();
         let names: Vec<_> = frame.schema().fields().iter().map(|f| (f.name().clone(), f.data_type().clone())).collect();
         assert_eq!(names, [("a".to_owned(), DataType::Utf8View), ("b".to_owned(), DataType::Utf8)]);

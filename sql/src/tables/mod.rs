@@ -103,3 +103,15 @@ fn sql_type(data_type: &DataType) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_describes_the_table() {
+        let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sql.md"));
+        let columns = describe_tables_markdown();
+        assert!(page.contains(&columns), "put this into docs/sql.md:\n{columns}");
+    }
+}
