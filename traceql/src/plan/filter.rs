@@ -122,8 +122,9 @@ impl Hash for TraceqlFilter {
 }
 
 impl ScalarUDFImpl for TraceqlFilter {
+    /// The expression is part of the name, since that is what EXPLAIN shows.
     fn name(&self) -> &str {
-        "traceql"
+        &self.name
     }
 
     fn display_name(&self, _: &[Expr]) -> DfResult<String> {
