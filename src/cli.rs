@@ -101,7 +101,7 @@ impl ServeArgs {
 /// Where the spans are that a question is about.
 #[derive(Debug, Args)]
 pub struct SourceArgs {
-    /// A data folder of `serve`, a folder of Tempo's blocks (<tenant>/<block>/), or a URL: s3://bucket/prefix, gs://, az://
+    /// A data folder of `serve`, a folder of Tempo's blocks (a folder of a tenant with folders of blocks), or a URL: s3://bucket/prefix, gs://, az://
     #[arg(long, value_name = "DIR|URL", default_value = "./tracehouse-data")]
     pub data_dir: String,
     /// Whose spans [default: single-tenant, or the only tenant there is]

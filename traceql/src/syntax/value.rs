@@ -120,7 +120,7 @@ pub enum EvalError {
     ArrayArithmetic,
     /// Two arrays as operands.
     TwoArrays,
-    /// A regex operator: use [`regex`] with a compiled expression.
+    /// A regex operator: use [`regex()`] with a compiled expression.
     RegexOperator,
 }
 
@@ -336,7 +336,7 @@ pub fn unary(op: UnaryOp, value: &Static) -> Result<Static, EvalError> {
 /// side first.
 ///
 /// # Errors
-/// See [`EvalError`]. Regex operators always fail: they belong to [`regex`].
+/// See [`EvalError`]. Regex operators always fail: they belong to [`regex()`].
 pub fn binary(op: BinaryOp, lhs: &Static, rhs: &Static) -> Result<Static, EvalError> {
     if op.is_regex() {
         return Err(EvalError::RegexOperator);
