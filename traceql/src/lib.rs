@@ -4,6 +4,7 @@
 //! api --> syntax (text -> tree) --> plan (tree -> DataFusion) --> sql --> ... rows --> result (rows -> Tempo's answer)
 //!                                     eval (field expressions over columns)
 //! ```
+//! What a span alone cannot decide (operators between spansets, pipelines) is done trace by trace in `spansets`.
 //! Knows no block: spans are rows of `sql`'s tables.
 
 pub mod api;
@@ -13,6 +14,7 @@ pub mod metrics;
 pub mod plan;
 pub mod result;
 pub mod search;
+pub mod spansets;
 pub mod syntax;
 pub mod tags;
 

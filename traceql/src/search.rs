@@ -9,6 +9,7 @@ use crate::{
     eval::{Regexes, compile_regex},
     plan::{Condition, SearchPlan, plan_search},
     result::search::{SearchMetrics, SearchResponse, SearchResult},
+    spansets::Evaluator,
     syntax::{self, Query, Static},
 };
 
@@ -50,10 +51,15 @@ pub async fn search(sessions: &Sessions, tenant: &TenantId, request: &SearchRequ
     let physical = frame.create_physical_plan().await?;
     let mut rows = execute_stream(physical.clone(), context)?;
     let mut result = SearchResult::new(&plan, &regexes, request.limit, request.spans_per_span_set);
-    while let Some(batch) = rows.next().await {
-        result.add(&batch?)?;
+    let mut more = SearchMetrics::default();
+    if let Some(spansets) = &plan.spansets {
+        more = Evaluator::new(sessions, tenant, spansets)?.run(rows, &mut result).await?;
+    } else {
+        while let Some(batch) = rows.next().await {
+            result.add(&batch?)?;
+        }
     }
-    Ok(result.finish(metrics_of(physical.as_ref())))
+    Ok(result.finish(metrics_of(physical.as_ref()).plus(more)))
 }
 
 /// The plan of a search as text, as EXPLAIN shows it.

@@ -159,7 +159,7 @@ impl AnyValues {
 
 /// What tells values apart: their type and content.
 #[derive(PartialEq, Eq, Hash)]
-enum Key {
+pub(crate) enum Key {
     Int(i64),
     Float(u64),
     Text(String),
@@ -167,7 +167,7 @@ enum Key {
 }
 
 impl Key {
-    fn of(value: &Static) -> Option<Self> {
+    pub(crate) fn of(value: &Static) -> Option<Self> {
         Some(match value {
             Static::Nil => return None,
             Static::Int(v) => Self::Int(*v),

@@ -13,6 +13,7 @@ use arrow::{array::BooleanBufferBuilder, buffer::BooleanBuffer};
 use regex::Regex;
 
 pub use bind::{FieldColumns, columns_of, repeated, values_of};
+pub(crate) use codes::Key;
 pub use codes::{Codes, single_values_of};
 pub use values::Values;
 

@@ -9,16 +9,23 @@ use datafusion::{
     logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit},
 };
 use tracehouse_engine::{
-    Error, ErrorKind, TenantId,
+    Error, TenantId,
     block::{DedicatedColumn, DedicatedScope},
     scan::{SpanColumn, SpanField},
 };
 use tracehouse_sql::Sessions;
 
-use super::filter::{SPANS, column, filter_expr};
+use super::{
+    filter::{SPANS, column, filter_expr},
+    spansets::SpansetPlan,
+};
 use crate::{
     eval::columns_of,
-    syntax::{Attribute, BinaryOp, Field, FieldExpr, Pipeline, Query, Root, Scope, SpansetExpr, Stage, Static, UnaryOp},
+    spansets::program::{all_filters, is_conjunction, plain_filters},
+    syntax::{
+        Aggregate, Attribute, BinaryOp, Field, FieldExpr, Pipeline, Query, Root, ScalarExpr, ScalarFilter, Scope, SpansetExpr, Stage,
+        Static, UnaryOp,
+    },
 };
 
 /// The fixed columns of a search's plan, in this order; the columns of the shown fields come behind.
@@ -59,13 +66,15 @@ pub struct Shown {
 /// A search, planned.
 #[derive(Debug)]
 pub struct SearchPlan {
-    /// Rows are matching spans.
+    /// Rows are matching spans; with `spansets` the spans that may have a part in the answer, trace after trace.
     pub plan: LogicalPlan,
     /// What is shown, in order of first appearance. Their columns, one each, follow [`ANSWER_COLUMNS`] and the service
     /// statistics.
     pub shown: Vec<Shown>,
     /// Whether the filter is a conjunction of conditions: then the values shown of events come from events that pass all.
     pub conjunction: bool,
+    /// What is to be done trace by trace; nothing if a span matches or not by itself.
+    pub spansets: Option<Arc<SpansetPlan>>,
 }
 
 /// Plans a search over the traces that overlap `range` (Unix nanoseconds, inclusive).
@@ -73,20 +82,37 @@ pub fn plan_search(sessions: &Sessions, tenant: &TenantId, query: &Query, range:
     let Root::Spansets(pipeline) = &query.root else {
         return Err(Error::invalid("this is a metrics query: send it to /api/metrics/query_range or /api/metrics/query"));
     };
-    let (filter, selected) = supported(pipeline)?;
-    let shown = shown_fields(filter, &selected);
-    let columns: Vec<SpanColumn> =
+    let shown = shown_fields(pipeline);
+    let mut columns: Vec<SpanColumn> =
         ANSWER_COLUMNS.into_iter().chain([SpanColumn::TraceServiceStats]).chain(shown.iter().flat_map(|s| columns_of(&s.field))).collect();
-    let wanted = columns.iter().cloned().chain(filter.fields().into_iter().flat_map(columns_of));
-    let mut plan = overlapping(spans_with(sessions, tenant, wanted, None)?, range)?;
-    let condition = filter_expr(filter)?;
-    if condition != lit(true) {
-        plan = plan.filter(condition)?;
+    let filters = all_filters(pipeline);
+    let fields: Vec<SpanColumn> = filters.iter().flat_map(|f| f.fields()).flat_map(columns_of).collect();
+    let conjunction = is_conjunction(pipeline);
+    let table = |columns: &[SpanColumn]| {
+        let wanted = columns.iter().chain(&fields).cloned();
+        overlapping(spans_with(sessions, tenant, wanted, None)?, range)
+    };
+    if let Some(filters) = plain_filters(pipeline) {
+        let mut plan = table(&columns)?;
+        for filter in filters {
+            plan = kept(plan, filter_expr(filter)?)?;
+        }
+        let plan = plan.project(numbered(&columns))?.build()?;
+        return Ok(SearchPlan { plan, shown, conjunction, spansets: None });
     }
-    let named = columns.iter().enumerate().map(|(i, c)| column(c).alias(format!("{i}:{}", c.name())));
-    let plan = plan.project(named)?.build()?;
-    let conjunction = filter.operands(BinaryOp::And).iter().all(|e| !matches!(e, FieldExpr::Binary { op: BinaryOp::Or, .. }));
-    Ok(SearchPlan { plan, shown, conjunction })
+    let spansets = SpansetPlan::new(pipeline, &mut columns)?;
+    let plan = spansets.plan(pipeline, table(&columns)?, numbered(&columns))?;
+    Ok(SearchPlan { plan, shown, conjunction, spansets: Some(Arc::new(spansets)) })
+}
+
+/// The rows for which a condition holds.
+pub(super) fn kept(plan: LogicalPlanBuilder, condition: Expr) -> Result<LogicalPlanBuilder, Error> {
+    Ok(if condition == lit(true) { plan } else { plan.filter(condition)? })
+}
+
+/// Columns under names that tell them apart by their place.
+pub(super) fn numbered(columns: &[SpanColumn]) -> Vec<Expr> {
+    columns.iter().enumerate().map(|(i, c)| column(c).alias(format!("{i}:{}", c.name()))).collect()
 }
 
 /// The table of spans with these columns, without the blocks outside a time range.
@@ -107,7 +133,7 @@ pub(super) fn spans_with(
 }
 
 /// Keeps the traces that overlap `range` (Unix nanoseconds, inclusive).
-fn overlapping(plan: LogicalPlanBuilder, range: Option<(i64, i64)>) -> Result<LogicalPlanBuilder, Error> {
+pub(super) fn overlapping(plan: LogicalPlanBuilder, range: Option<(i64, i64)>) -> Result<LogicalPlanBuilder, Error> {
     let Some((start, end)) = range else { return Ok(plan) };
     let plan = plan.filter(column(&SpanColumn::Field(SpanField::TraceStartTime)).lt_eq(timestamp(end)))?;
     Ok(plan.filter(column(&SpanColumn::Field(SpanField::TraceEndTime)).gt_eq(timestamp(start)))?)
@@ -117,32 +143,10 @@ fn timestamp(nanos: i64) -> Expr {
     lit(ScalarValue::TimestampNanosecond(Some(nanos), Some("UTC".into())))
 }
 
-/// The parts of a pipeline that are executed so far: one filter, then `select`.
-fn supported(pipeline: &Pipeline) -> Result<(&FieldExpr, Vec<&Field>), Error> {
-    let unsupported = |what: &str| {
-        Err(Error::new(ErrorKind::Unsupported, format!("{what} not yet supported by Tracehouse: a search is one filter {{ ... }} so far")))
-    };
-    let mut stages = pipeline.stages.iter();
-    let filter = match stages.next() {
-        Some(Stage::Spansets(SpansetExpr::Filter(filter))) => filter,
-        Some(Stage::Spansets(_)) => return unsupported("spanset operators are"),
-        _ => return unsupported("a pipeline that does not begin with a filter is"),
-    };
-    let mut selected = Vec::new();
-    for stage in stages {
-        match stage {
-            Stage::Select(fields) => selected.extend(fields),
-            _ => return unsupported("pipeline stages are"),
-        }
-    }
-    Ok((filter, selected))
-}
-
-/// The fields a query names, with the conditions on their values.
-fn shown_fields(filter: &FieldExpr, selected: &[&Field]) -> Vec<Shown> {
+/// The fields a query names, with the conditions on their values: what filters ask, and anything for the other stages.
+fn shown_fields(pipeline: &Pipeline) -> Vec<Shown> {
     let mut found: Vec<(Field, Condition)> = Vec::new();
-    conditions(filter, &mut found);
-    found.extend(selected.iter().map(|f| ((*f).clone(), Condition::Any)));
+    pipeline_conditions(pipeline, &mut found);
     let mut shown: Vec<Shown> = Vec::new();
     for (field, condition) in found.into_iter().flat_map(|(f, c)| scoped(f).into_iter().map(move |f| (f, c.clone()))) {
         match shown.iter_mut().find(|s| s.field == field) {
@@ -185,6 +189,31 @@ fn scoped(field: Field) -> Vec<Field> {
             [Scope::Span, Scope::Resource].map(|scope| Field::Attribute(Attribute { scope, ..attribute.clone() })).into()
         }
         other => vec![other],
+    }
+}
+
+fn pipeline_conditions(pipeline: &Pipeline, found: &mut Vec<(Field, Condition)>) {
+    let any = |f: &Field| (f.clone(), Condition::Any);
+    for stage in &pipeline.stages {
+        match stage {
+            Stage::Spansets(expr) => spanset_conditions(expr, found),
+            Stage::Scalar(ScalarFilter { lhs: ScalarExpr::Aggregate(Aggregate { expr: Some(expr), .. }), .. }) | Stage::By(expr) => {
+                found.extend(expr.fields().into_iter().map(any));
+            }
+            Stage::Select(fields) => found.extend(fields.iter().map(any)),
+            Stage::Scalar(_) | Stage::Coalesce => {}
+        }
+    }
+}
+
+fn spanset_conditions(expr: &SpansetExpr, found: &mut Vec<(Field, Condition)>) {
+    match expr {
+        SpansetExpr::Filter(filter) => conditions(filter, found),
+        SpansetExpr::Pipeline(pipeline) => pipeline_conditions(pipeline, found),
+        SpansetExpr::Binary { lhs, rhs, .. } => {
+            spanset_conditions(lhs, found);
+            spanset_conditions(rhs, found);
+        }
     }
 }
 

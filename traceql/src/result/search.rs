@@ -1,6 +1,9 @@
 //! From rows of matching spans to Tempo's search answer: traces, newest first, each with some of its spans.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::Range,
+};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
@@ -17,6 +20,7 @@ use super::{
 use crate::{
     eval::Regexes,
     plan::{ANSWER_COLUMNS, SearchPlan},
+    spansets::{Sink, pipeline::Spanset},
     syntax::{Field, Intrinsic, Static},
 };
 
@@ -102,6 +106,9 @@ pub struct TraceSummary {
 pub struct SpanSet {
     /// Some of the spans.
     pub spans: Vec<SpanSummary>,
+    /// What the query computed from them: `by(...)`, `count()`, `avg(...)`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<Attribute>,
     /// How many there are.
     #[serde(skip_serializing_if = "is_zero")]
     pub matched: u32,
@@ -164,7 +171,7 @@ pub struct SearchResult<'a> {
 struct Found {
     summary: TraceSummary,
     end: i64,
-    set: SpanSet,
+    sets: Vec<SpanSet>,
 }
 
 /// A batch: its fixed columns by number, and the columns of the shown fields.
@@ -181,13 +188,11 @@ impl<'a> SearchResult<'a> {
 
     /// Adds the spans of a batch.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        let columns = Columns { batch, shown: ShownColumns::new(self.plan, self.regexes, &batch.columns()[ANSWER_COLUMNS.len() + 1..]) };
+        let columns = self.columns(batch);
         for row in 0..batch.num_rows() {
             self.add_span(&columns, row)?;
         }
-        if self.traces.len() > self.limit.saturating_mul(2).max(1000) {
-            self.drop_oldest();
-        }
+        self.drop_many();
         Ok(())
     }
 
@@ -201,26 +206,30 @@ impl<'a> SearchResult<'a> {
             None => self.traces.entry(id.to_owned()).or_default(),
         };
         found.merge_trace(columns, row)?;
-        found.set.matched += 1;
-        if found.set.spans.len() < self.spans_per_span_set {
-            let mut span = SpanSummary {
-                span_id: columns.text(1, row)?.to_owned(),
-                start_time_unix_nano: columns.time(2, row)? as u64,
-                duration_nanos: columns.int64(3, row)? as u64,
-                ..SpanSummary::default()
-            };
-            for (field, value) in columns.shown.values(row)? {
-                match (field, value) {
-                    (Field::Intrinsic(Intrinsic::Name), Static::String(name)) => span.name = name,
-                    (field, value) if is_attribute(field) => {
-                        span.attributes.extend(any_value(&value).map(|value| Attribute { key: key_of(field), value }));
-                    }
-                    _ => {}
-                }
-            }
-            found.set.spans.push(span);
+        if found.sets.is_empty() {
+            found.sets.push(SpanSet::default());
+        }
+        let set = &mut found.sets[0];
+        set.matched += 1;
+        if set.spans.len() < self.spans_per_span_set {
+            set.spans.push(columns.summary(row)?);
         }
         Ok(())
+    }
+
+    fn columns<'b>(&self, batch: &'b RecordBatch) -> Columns<'b>
+    where
+        'a: 'b,
+    {
+        let from = ANSWER_COLUMNS.len() + 1;
+        let shown = &batch.columns()[from..from + self.plan.shown.len()];
+        Columns { batch, shown: ShownColumns::new(self.plan, self.regexes, shown) }
+    }
+
+    fn drop_many(&mut self) {
+        if self.traces.len() > self.limit.saturating_mul(2).max(1000) {
+            self.drop_oldest();
+        }
     }
 
     fn drop_oldest(&mut self) {
@@ -238,6 +247,33 @@ impl<'a> SearchResult<'a> {
         let mut traces: Vec<TraceSummary> = self.traces.into_values().map(Found::finish).collect();
         traces.sort_by(|a, b| b.start_time_unix_nano.cmp(&a.start_time_unix_nano).then_with(|| a.trace_id.cmp(&b.trace_id)));
         SearchResponse { traces, metrics }
+    }
+}
+
+impl Sink for SearchResult<'_> {
+    fn add_trace(&mut self, batch: &RecordBatch, rows: Range<usize>, spansets: &[Spanset]) -> Result<()> {
+        if spansets.is_empty() {
+            return Ok(());
+        }
+        let columns = self.columns(batch);
+        let mut found = Found::default();
+        for row in rows.clone() {
+            found.merge_trace(&columns, row)?;
+        }
+        for spanset in spansets {
+            let spans = spanset.spans.iter().take(self.spans_per_span_set).map(|span| columns.summary(*span as usize));
+            let attributes = spanset.attributes.iter().map(|(key, value)| Attribute { key: key.clone(), value: shown_value(value) });
+            found.sets.push(SpanSet {
+                spans: spans.collect::<Result<_>>()?,
+                attributes: attributes.collect(),
+                matched: spanset.spans.len() as u32,
+            });
+        }
+        self.traces.insert(columns.text(0, rows.start)?.to_owned(), found);
+        self.drop_many();
+        // No trace comes twice: those that were dropped need not be known.
+        self.dropped.clear();
+        Ok(())
     }
 }
 
@@ -281,13 +317,33 @@ impl Found {
         if summary.root_service_name.is_empty() {
             summary.root_service_name = NO_ROOT.to_owned();
         }
-        summary.span_set = Some(self.set.clone());
-        summary.span_sets = vec![self.set];
+        summary.span_set = self.sets.first().cloned();
+        summary.span_sets = self.sets;
         summary
     }
 }
 
 impl Columns<'_> {
+    /// What is shown of a span.
+    fn summary(&self, row: usize) -> Result<SpanSummary> {
+        let mut span = SpanSummary {
+            span_id: self.text(1, row)?.to_owned(),
+            start_time_unix_nano: self.time(2, row)? as u64,
+            duration_nanos: self.int64(3, row)? as u64,
+            ..SpanSummary::default()
+        };
+        for (field, value) in self.shown.values(row)? {
+            match (field, value) {
+                (Field::Intrinsic(Intrinsic::Name), Static::String(name)) => span.name = name,
+                (field, value) if is_attribute(field) => {
+                    span.attributes.extend(any_value(&value).map(|value| Attribute { key: key_of(field), value }));
+                }
+                _ => {}
+            }
+        }
+        Ok(span)
+    }
+
     fn column(&self, at: usize) -> &ArrayRef {
         self.batch.column(at)
     }
@@ -309,6 +365,11 @@ impl Columns<'_> {
     fn time(&self, at: usize, row: usize) -> Result<i64> {
         Ok(self.column(at).as_primitive_opt::<TimestampNanosecondType>().ok_or_else(|| wrong(at))?.value(row))
     }
+}
+
+/// A computed value as it is shown; nil is the group of the spans without a value.
+fn shown_value(value: &Static) -> Value {
+    any_value(value).unwrap_or_else(|| serde_json::json!({"stringValue": "nil"}))
 }
 
 pub(super) fn wrong(at: usize) -> Error {

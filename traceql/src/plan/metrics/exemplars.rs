@@ -12,10 +12,13 @@ use tracehouse_sql::Sessions;
 
 use super::{
     super::filter::{column, filter_expr},
-    FieldFunction, Kind, fields_of, filters_of, scan, timestamp,
+    FieldFunction, Kind, fields_of, scan,
+    survivors::survivors,
+    timestamp,
 };
 use crate::{
     eval::columns_of,
+    spansets::program::plain_filters,
     syntax::{Field, MetricsFn, Series},
 };
 
@@ -30,11 +33,15 @@ pub struct ExemplarPlan {
 
 /// Plans the look-up of the matching spans that start at one of these times (Unix nanoseconds; not empty).
 pub fn plan_exemplars(sessions: &Sessions, tenant: &TenantId, series: &Series, starts: &[i64]) -> Result<ExemplarPlan> {
-    let filters = filters_of(&series.pipeline)?;
-    let fields = fields_of(series, &filters);
+    let filters = plain_filters(&series.pipeline);
+    let fields = fields_of(series, filters.as_deref().unwrap_or_default());
     let time = || column(&SpanColumn::Field(SpanField::StartTime));
     let (first, last) = (starts.iter().min().copied().unwrap_or(0), starts.iter().max().copied().unwrap_or(0));
-    let plan = LogicalPlanBuilder::from(scan(sessions, tenant, &fields)?)
+    let source = match &filters {
+        Some(_) => scan(sessions, tenant, &fields)?,
+        None => survivors(sessions, tenant, &series.pipeline, &fields, (first, last))?,
+    };
+    let plan = LogicalPlanBuilder::from(source)
         .filter(time().gt_eq(timestamp(first)).and(time().lt_eq(timestamp(last))))?
         .filter(time().in_list(starts.iter().map(|t| timestamp(*t)).collect(), false))?;
     let (mut number, mut exponent) = (lit(0f64), lit(0i32));
@@ -61,7 +68,7 @@ pub fn plan_exemplars(sessions: &Sessions, tenant: &TenantId, series: &Series, s
         number.alias("number"),
     ];
     let mut plan = plan;
-    for filter in &filters {
+    for filter in filters.iter().flatten() {
         let condition = filter_expr(filter)?;
         if condition != lit(true) {
             plan = plan.filter(condition)?;

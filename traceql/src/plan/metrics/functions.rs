@@ -90,7 +90,8 @@ pub fn as_service_name(value: &mut Static) {
     }
 }
 
-fn is_service_name(field: &Field) -> bool {
+/// Whether a field is the name of a service.
+pub fn is_service_name(field: &Field) -> bool {
     matches!(field, Field::Attribute(a) if a.scope == Scope::Resource && a.name == "service.name")
 }
 

@@ -5,6 +5,7 @@ mod compare;
 mod exemplars;
 mod functions;
 mod key;
+mod survivors;
 
 use std::sync::Arc;
 
@@ -23,16 +24,18 @@ use tracehouse_sql::Sessions;
 
 pub use compare::{AttributeCounts, Counts, counts_at, plan_check, plan_compare};
 pub use exemplars::{ExemplarPlan, plan_exemplars};
-pub use functions::{exponent, float64, int32, int64, key_at};
+pub use functions::{as_service_name, exponent, float64, int32, int64, is_service_name, key_at};
 pub use key::{decode, encode};
 
 use super::filter::{SPANS, column, filter_expr};
 use crate::{
     eval::columns_of,
     metrics::time::Intervals,
+    spansets::program::plain_filters,
     syntax::{Field, FieldExpr, MetricsFn, Pipeline, Series, SpansetExpr, Stage},
 };
 use functions::{FieldFunction, IntervalFunction, Kind};
+use survivors::survivors;
 
 /// What one row of a plan's answer holds, column by column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +65,12 @@ pub struct SeriesPlan {
 
 /// Plans the first stage of a series. `witnesses`: whether to name a span of each group.
 pub fn plan_series(sessions: &Sessions, tenant: &TenantId, series: &Series, intervals: &Intervals, witnesses: bool) -> Result<SeriesPlan> {
-    let filters = filters_of(&series.pipeline)?;
-    let source = spans_between(sessions, tenant, &fields_of(series, &filters), intervals)?;
-    let source = matching(source, &filters)?;
+    let source = match plain_filters(&series.pipeline) {
+        Some(filters) => matching(spans_between(sessions, tenant, &fields_of(series, &filters), intervals)?, &filters)?,
+        None => {
+            between(survivors(sessions, tenant, &series.pipeline, &fields_of(series, &[]), (intervals.start, intervals.end()))?, intervals)?
+        }
+    };
     let (field, kind) = match &series.function {
         MetricsFn::Rate | MetricsFn::CountOverTime => (None, Kind::Number),
         MetricsFn::MinOverTime(f) | MetricsFn::MaxOverTime(f) | MetricsFn::SumOverTime(f) | MetricsFn::AvgOverTime(f) => {
@@ -139,9 +145,13 @@ pub fn fields_of(series: &Series, filters: &[&FieldExpr]) -> Vec<Field> {
 
 /// The spans that start in the range of the intervals, with the columns of these fields.
 fn spans_between(sessions: &Sessions, tenant: &TenantId, fields: &[Field], intervals: &Intervals) -> Result<LogicalPlan> {
+    between(scan(sessions, tenant, fields)?, intervals)
+}
+
+/// The rows that start in the range of the intervals.
+fn between(plan: LogicalPlan, intervals: &Intervals) -> Result<LogicalPlan> {
     let time = || column(&SpanColumn::Field(SpanField::StartTime));
     let lower = if intervals.instant { time().gt_eq(timestamp(intervals.start)) } else { time().gt(timestamp(intervals.start)) };
-    let plan = scan(sessions, tenant, fields)?;
     Ok(LogicalPlanBuilder::from(plan).filter(lower)?.filter(time().lt_eq(timestamp(intervals.end())))?.build()?)
 }
 
@@ -189,7 +199,7 @@ pub fn filters_of(pipeline: &Pipeline) -> Result<Vec<&FieldExpr>> {
             other => {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
-                    format!("`{other}` before a metrics function is not yet supported by Tracehouse: use filters {{ ... }} only"),
+                    format!("`{other}` before compare() is not yet supported by Tracehouse: use filters {{ ... }} only"),
                 ));
             }
         }
