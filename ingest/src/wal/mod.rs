@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | a record is written | a torn tail | it is cut; the push was not acked |
 //! | record synced, ack not sent | the record | the span is there once; when the client sends it again, it is dropped by span id and kind |
-//! | traces are carried over: their spans are synced to the next segment before anything else happens | the same spans in two segments without manifest | both are replayed into one generation, which drops repeated spans |
+//! | traces are carried over: their spans are synced to the next segment before anything else happens | the same spans in two segments without manifest | both are replayed into one generation; what the earlier segment has is dropped from the later one |
 //! | the manifest is written (`.tmp`, synced, then renamed, folder synced) | a `.tmp` | it is removed, as above |
 //! | manifest in place, block not committed (no `meta.json`) | manifest and segments | exactly the traces of that block are live again under the same block id, and the block is written again over whatever is there of it; carried traces come from their own segment only |
 //! | block committed, segments not deleted | manifest and segments, block committed | the segments are deleted without being replayed into another block |
