@@ -25,7 +25,7 @@ use datafusion_functions_json::{JSON_UNION_DATA_TYPE, functions::json_union_to_t
 use tracehouse_engine::{
     Engine, TenantId,
     error::{Error, ErrorKind, Result},
-    scan::{SpanColumn, SpansTable},
+    scan::{AggregateInScan, SpanColumn, SpansTable},
 };
 
 use crate::{
@@ -84,6 +84,7 @@ impl Sessions {
             .with_runtime_env(runtime(&config)?)
             .with_expr_planners(functions::first_planners())
             .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(AggregateInScan))
             .with_query_planner(Arc::new(Planner { planners: extensions.planners }))
             .build();
         functions::register(&mut template)?;

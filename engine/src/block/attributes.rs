@@ -3,7 +3,7 @@
 //! A key is looked up in the dictionary of keys first; where it is absent nothing else is decoded. Values come from the
 //! attribute's own column if it has one, and from the generic key/value leaves where they were of another type.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{
@@ -12,7 +12,7 @@ use arrow::{
     },
     buffer::{BooleanBuffer, NullBuffer, OffsetBuffer},
     compute::{concat, take},
-    datatypes::{ArrowPrimitiveType, DataType, Field, Float64Type, Int64Type},
+    datatypes::{ArrowPrimitiveType, DataType, Field, Float64Type, Int32Type, Int64Type},
 };
 
 use super::{
@@ -28,6 +28,8 @@ use crate::{
 
 /// Generic value leaves, in the order in which their types count.
 const VALUE_LEAVES: [&str; 4] = ["Value", "ValueInt", "ValueDouble", "ValueBool"];
+/// The most different numbers and arrays of an attribute that are given codes.
+const CODED_VALUES_MAX: usize = 16 * 1024;
 /// The key whose column every block has.
 pub(super) const SERVICE_NAME: &str = "service.name";
 pub(super) const SERVICE_NAME_LEAF: &str = "rs.Resource.ServiceName";
@@ -45,11 +47,16 @@ pub(super) fn first_leaves(rows: &Rows, scope: AttributeScope, key: &str) -> Vec
 
 /// Leaves that must be loaded as well if the key is among the generic ones.
 pub(super) fn value_leaves(rows: &Rows, scope: AttributeScope, key: &str) -> Result<Vec<String>> {
-    let prefix = scope_path(scope).0;
-    Ok(if has_key(rows, scope, key)? { VALUE_LEAVES.map(|leaf| format!("{prefix}.Attrs.{leaf}")).to_vec() } else { Vec::new() })
+    Ok(if has_key(rows, scope, key)? { VALUE_LEAVES.map(|leaf| value_leaf(scope, leaf)).to_vec() } else { Vec::new() })
 }
 
-fn key_leaf(scope: AttributeScope) -> String {
+/// The leaf of generic values of a type.
+pub(super) fn value_leaf(scope: AttributeScope, name: &str) -> String {
+    format!("{}.Attrs.{name}", scope_path(scope).0)
+}
+
+/// The leaf of the keys of generic attributes.
+pub(super) fn key_leaf(scope: AttributeScope) -> String {
     format!("{}{}", scope_path(scope).0, head::ATTRIBUTES_SUFFIX)
 }
 
@@ -60,6 +67,63 @@ fn has_key(rows: &Rows, scope: AttributeScope, key: &str) -> Result<bool> {
 
 /// The attribute of every thing in a scope: one entry a span, resource, instrumentation scope, event or link.
 pub(super) fn attribute(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<AnyColumn> {
+    collect(rows, scope, key)?.finish()
+}
+
+/// The same as few values and a code for each thing; `None` if it has too many values for that.
+pub(super) fn coded_attribute(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<Option<(AnyColumn, Vec<u32>)>> {
+    match single_text(rows, scope, key)? {
+        Some(coded) => Ok(Some(coded)),
+        None => collect(rows, scope, key)?.into_coded(),
+    }
+}
+
+/// Texts as attribute values: the first entry is NULL, then one for each text.
+pub(super) fn any_texts(texts: &StringArray) -> Result<AnyColumn> {
+    let keys = Int32Array::from_iter(std::iter::once(None).chain((0..texts.len() as i32).map(Some)));
+    let strings = DictionaryArray::<Int32Type>::try_new(keys, Arc::new(texts.clone()))?;
+    let mut children = [const { None }; 8];
+    children[0] = Some(Arc::new(strings) as ArrayRef);
+    Ok(AnyColumn { len: texts.len() + 1, children })
+}
+
+/// Codes of an attribute that only has texts, one at most a thing, in one column of its own: the usual case, made at once.
+fn single_text(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<Option<(AnyColumn, Vec<u32>)>> {
+    let is_service = scope == AttributeScope::Resource && key == SERVICE_NAME;
+    let own: Vec<_> = rows.block().promoted().iter().filter(|p| p.scope == scope && p.key == key).map(|p| p.path.clone()).collect();
+    let path = match &own[..] {
+        [] if is_service => SERVICE_NAME_LEAF,
+        [one] if !is_service => one,
+        _ => return Ok(None),
+    };
+    if has_key(rows, scope, key)? {
+        return Ok(None);
+    }
+    let leaf = rows.leaf(path)?;
+    let Dense::Text(Text { codes: Some(codes), values }) = &leaf.values else { return Ok(None) };
+    let coded = match &leaf.owners {
+        None if is_service => {
+            let empty: Vec<bool> = values.iter().map(|v| v.is_none_or(str::is_empty)).collect();
+            codes.iter().map(|c| if empty[*c as usize] { 0 } else { *c as u32 + 1 }).collect()
+        }
+        None => codes.iter().map(|c| *c as u32 + 1).collect(),
+        Some(owners) => {
+            let mut coded = vec![0; owners.count];
+            for (owner, code) in owners.of_value.iter().zip(codes.iter()) {
+                let place = &mut coded[*owner as usize];
+                if *place != 0 {
+                    return Ok(None); // an array
+                }
+                *place = *code as u32 + 1;
+            }
+            coded
+        }
+    };
+    Ok(Some((any_texts(values)?, coded)))
+}
+
+/// Gathers the values of an attribute from all the leaves they may lie in.
+fn collect(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<Collected> {
     let count = owner_count(rows, scope)?;
     let mut collected = Collected::new(count);
     if scope == AttributeScope::Resource && key == SERVICE_NAME {
@@ -75,12 +139,12 @@ pub(super) fn attribute(rows: &mut Rows, scope: AttributeScope, key: &str) -> Re
         if !hits.is_empty() {
             let mut done = vec![false; hits.len()];
             for leaf in VALUE_LEAVES {
-                let values = rows.leaf(&format!("{}.Attrs.{leaf}", scope_path(scope).0))?;
+                let values = rows.leaf(&value_leaf(scope, leaf))?;
                 collected.add_generic(&values, &hits, &mut done)?;
             }
         }
     }
-    collected.finish()
+    Ok(collected)
 }
 
 /// How many things a scope has in these rows.
@@ -112,6 +176,16 @@ impl<T: Copy> Arrays<T> {
         let start = self.items.len();
         self.items.extend(items);
         self.of.push((owner, start, self.items.len()));
+    }
+
+    /// Gives each array a code, from `next` on.
+    fn coded(mut self, codes: &mut [u32], next: &mut u32) -> Self {
+        for (owner, _, _) in &mut self.of {
+            codes[*owner as usize] = *next;
+            *owner = *next;
+            *next += 1;
+        }
+        self
     }
 
     /// A list for each of `len` owners, made of the items in the owners' order; `None` if there are none.
@@ -262,6 +336,39 @@ impl Collected {
         }
     }
 
+    /// Few values, the first of them NULL, and a code for each owner; `None` if there are more than [`CODED_VALUES_MAX`]
+    /// values that are not texts.
+    fn into_coded(self) -> Result<Option<(AnyColumn, Vec<u32>)>> {
+        let mut codes = vec![0u32; self.taken.len()];
+        let mut few = Self::new(0);
+        let mut next = 1u32;
+        let texts = self.dictionaries.iter().map(|d| d.len()).sum();
+        let mut of_text = if self.strings.is_empty() { Vec::new() } else { vec![0u32; texts] };
+        for (owner, text) in &self.strings {
+            let code = &mut of_text[*text as usize];
+            if *code == 0 {
+                *code = next;
+                few.strings.push((next, *text));
+                next += 1;
+            }
+            codes[*owner as usize] = *code;
+        }
+        few.dictionaries = self.dictionaries;
+        few.ints = coded_numbers(&self.ints, |v| v, &mut codes, &mut next);
+        few.doubles = coded_numbers(&self.doubles, |v| v.to_bits() as i64, &mut codes, &mut next);
+        few.bools = coded_numbers(&self.bools, i64::from, &mut codes, &mut next);
+        let arrays = [self.string_arrays.of.len(), self.int_arrays.of.len(), self.double_arrays.of.len(), self.bool_arrays.of.len()];
+        if few.ints.len() + few.doubles.len() + arrays.iter().sum::<usize>() > CODED_VALUES_MAX {
+            return Ok(None);
+        }
+        few.string_arrays = self.string_arrays.coded(&mut codes, &mut next);
+        few.int_arrays = self.int_arrays.coded(&mut codes, &mut next);
+        few.double_arrays = self.double_arrays.coded(&mut codes, &mut next);
+        few.bool_arrays = self.bool_arrays.coded(&mut codes, &mut next);
+        few.taken = vec![false; next as usize];
+        Ok(Some((few.finish()?, codes)))
+    }
+
     fn finish(self) -> Result<AnyColumn> {
         let len = self.taken.len();
         let dictionary = match &self.dictionaries[..] {
@@ -274,7 +381,7 @@ impl Collected {
         };
         let strings = match (&dictionary, self.strings.is_empty()) {
             (Some(dictionary), false) => {
-                let keys: Int32Array = scalars::<arrow::datatypes::Int32Type>(len, &self.strings);
+                let keys: Int32Array = scalars::<Int32Type>(len, &self.strings);
                 Some(Arc::new(DictionaryArray::try_new(keys, Arc::new(dictionary.clone()))?) as ArrayRef)
             }
             _ => None,
@@ -295,6 +402,30 @@ impl Collected {
         ];
         Ok(AnyColumn { len, children })
     }
+}
+
+/// Gives each different number a code, from `next` on. Stops when there are too many.
+fn coded_numbers<T: Copy>(found: &[(u32, T)], same: impl Fn(T) -> i64, codes: &mut [u32], next: &mut u32) -> Vec<(u32, T)> {
+    let mut known: HashMap<i64, u32> = HashMap::new();
+    let mut few = Vec::new();
+    let mut last = None;
+    for (owner, value) in found {
+        let number = same(*value);
+        let code = match last {
+            Some((before, code)) if before == number => code,
+            _ => *known.entry(number).or_insert_with(|| {
+                few.push((*next, *value));
+                *next += 1;
+                *next - 1
+            }),
+        };
+        last = Some((number, code));
+        codes[*owner as usize] = code;
+        if few.len() > CODED_VALUES_MAX {
+            break;
+        }
+    }
+    few
 }
 
 fn scalars<T: ArrowPrimitiveType>(len: usize, found: &[(u32, T::Native)]) -> PrimitiveArray<T> {

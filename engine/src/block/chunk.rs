@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
+    ops::Range,
     sync::Arc,
 };
 
@@ -11,15 +12,20 @@ use parquet::file::statistics::Statistics;
 
 use super::{
     attributes::{attribute, first_leaves, value_leaves},
+    coded::{Verdict, coded, excluded},
     fields::{self, Chosen},
     leaves::{depth, scope_path},
     reader::BlockReader,
     records::{Attributes, EVENT_LEAVES, Events, LINK_LEAVES, Links, attribute_leaves},
-    rows::{Fetched, Rows, head},
+    rows::{Rows, head},
+    shape::Shape,
 };
 use crate::{
     error::{Error, Result},
-    scan::{AttributeScope, ChunkSource, ChunkStats, SpanChunk, SpanColumn, SpanField, attributes_to_json, events_to_json, links_to_json},
+    scan::{
+        AttributeScope, ChunkSource, ChunkStats, CodedColumn, SpanChunk, SpanColumn, SpanField, ValueTest, attributes_to_json,
+        events_to_json, links_to_json,
+    },
     store::request_cost,
 };
 
@@ -100,9 +106,17 @@ impl RowGroupChunk {
         let block = self.rows.block().clone();
         let fetched = block.read(&ranges).await.map_err(|e| e.context(format!("block {}", block.meta().block_id)))?;
         for (path, bytes) in paths.into_iter().zip(fetched) {
-            self.rows.insert(path, Fetched { segments: vec![bytes], row: None });
+            self.rows.insert_chunk(path, bytes);
         }
         Ok(())
+    }
+
+    async fn fetch_dictionary(&mut self, path: String, range: Range<u64>) -> Result<()> {
+        self.stats.requests += 1;
+        self.stats.bytes_read += range.end - range.start;
+        let block = self.rows.block().clone();
+        let fetched = block.read(&[range]).await.map_err(|e| e.context(format!("block {}", block.meta().block_id)))?;
+        fetched.into_iter().try_for_each(|page| self.rows.insert_dictionary(path.clone(), page))
     }
 
     /// Leaves that a column needs in any case.
@@ -197,7 +211,37 @@ impl SpanChunk for RowGroupChunk {
         Ok(())
     }
 
+    async fn excludes(&mut self, column: &SpanColumn, test: &ValueTest<'_>) -> Result<bool> {
+        loop {
+            match excluded(&self.rows, column, test)? {
+                Verdict::Excluded => return Ok(true),
+                Verdict::Possible => return Ok(false),
+                Verdict::Needs(path, range) => self.fetch_dictionary(path, range).await?,
+            }
+        }
+    }
+
+    fn coded(&mut self, column: &SpanColumn) -> Result<Option<CodedColumn>> {
+        self.checked_shape(column)?;
+        coded(&mut self.rows, column)
+    }
+
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {
+        let shape = self.checked_shape(column)?;
+        if selection.is_some_and(|s| s.values().iter().any(|span| *span as usize >= self.spans)) {
+            return Err(Error::internal("a span is selected that the chunk does not have"));
+        }
+        self.make(column, Chosen { shape: &shape, spans: selection })
+    }
+
+    fn stats(&self) -> ChunkStats {
+        self.stats
+    }
+}
+
+impl RowGroupChunk {
+    /// The shape, if the column is loaded.
+    fn checked_shape(&mut self, column: &SpanColumn) -> Result<Arc<Shape>> {
         if !self.loaded.contains(column) {
             return Err(Error::internal(format!("column {} is used before it is loaded", column.name())));
         }
@@ -207,14 +251,7 @@ impl SpanChunk for RowGroupChunk {
             let block = self.rows.block().meta().block_id;
             return Err(Error::data(format!("block {block} has {found} spans in a row group where its footer says {due}")));
         }
-        if selection.is_some_and(|s| s.values().iter().any(|span| *span as usize >= self.spans)) {
-            return Err(Error::internal("a span is selected that the chunk does not have"));
-        }
-        self.make(column, Chosen { shape: &shape, spans: selection })
-    }
-
-    fn stats(&self) -> ChunkStats {
-        self.stats
+        Ok(shape)
     }
 }
 

@@ -202,6 +202,12 @@ pub(super) fn list(offsets: OffsetBuffer<i32>, items: ArrayRef) -> Result<ArrayR
     Ok(Arc::new(ListArray::try_new(field, offsets, items, None)?))
 }
 
+/// A dictionary array with each of these texts once.
+pub(super) fn identity_dictionary(values: &StringArray) -> Result<ArrayRef> {
+    let keys = Int32Array::from_iter_values(0..values.len() as i32);
+    Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::new(values.clone()))?))
+}
+
 /// Text as a dictionary array.
 fn dictionary(text: &Text) -> Result<ArrayRef> {
     let codes = text.codes.clone().unwrap_or_else(|| (0..text.values.len() as i32).collect());

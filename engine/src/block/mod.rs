@@ -5,6 +5,7 @@ mod assemble;
 mod attributes;
 mod bloom;
 mod chunk;
+mod coded;
 mod columns;
 mod fields;
 mod index;

@@ -2,12 +2,16 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    ops::Range,
     sync::Arc,
 };
 
 use arrow::array::{Array, StringArray};
 use bytes::Bytes;
-use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::{
+    basic::{Encoding, EncodingMask},
+    file::metadata::ColumnChunkMetaData,
+};
 
 use super::{
     leaf::{Leaf, LeafPages},
@@ -48,6 +52,8 @@ pub(super) struct Rows {
     /// Traces in these rows: all of the row group, or one.
     traces: usize,
     fetched: HashMap<String, Fetched>,
+    /// Dictionaries that were fetched by themselves: their pages, and what is in them.
+    dictionaries: HashMap<String, (Bytes, StringArray)>,
     decoded: HashMap<String, Arc<Leaf>>,
     shape: Option<Arc<Shape>>,
 }
@@ -55,7 +61,7 @@ pub(super) struct Rows {
 impl Rows {
     /// Nothing fetched yet. `traces` is the number of rows that will be.
     pub fn new(block: Arc<BlockReader>, row_group: usize, traces: usize) -> Self {
-        Self { block, row_group, traces, fetched: HashMap::new(), decoded: HashMap::new(), shape: None }
+        Self { block, row_group, traces, fetched: HashMap::new(), dictionaries: HashMap::new(), decoded: HashMap::new(), shape: None }
     }
 
     /// The block these rows are of.
@@ -90,6 +96,11 @@ impl Rows {
 
     fn is_shape_done(&self, path: &str) -> bool {
         self.shape.is_some() && path == SPAN_COUNT
+    }
+
+    /// Whether a leaf, or its dictionary, was fetched.
+    pub fn is_here(&self, path: &str) -> bool {
+        self.dictionaries.contains_key(path) || self.fetched.contains_key(path) || self.decoded.contains_key(path)
     }
 
     /// Hands over fetched bytes.
@@ -178,6 +189,9 @@ impl Rows {
 
     /// The dictionary of a text leaf, if all its values are in it. Decodes no values.
     pub fn dictionary(&self, path: &str) -> Result<Option<StringArray>> {
+        if let Some((_, dictionary)) = self.dictionaries.get(path) {
+            return Ok(Some(dictionary.clone()));
+        }
         match self.decoded.get(path).map(|leaf| &leaf.values) {
             Some(Dense::Text(text)) => Ok(Some(text.values.clone())),
             Some(_) => Ok(None),
@@ -185,12 +199,44 @@ impl Rows {
         }
     }
 
-    fn with_pages<T>(&self, path: &str, work: impl FnOnce(LeafPages<'_>) -> Result<T>) -> Result<T> {
+    /// Where the dictionary of a text leaf is in the file, if the footer says that all its values are in it and it is not
+    /// here yet.
+    pub fn dictionary_range(&self, path: &str) -> Result<Option<Range<u64>>> {
         let (column, chunk) = self.chunk(path)?;
+        if self.is_here(path) || !column.text || !is_all_dictionary(chunk) {
+            return Ok(None);
+        }
+        let all = chunk_range(chunk, self.block.data_len()).map_err(|e| self.wrong(path, e))?;
+        let data = u64::try_from(chunk.data_page_offset()).ok().filter(|data| all.contains(data) && *data > all.start);
+        Ok(data.map(|data| all.start..data))
+    }
+
+    /// Hands over the page at [`Self::dictionary_range`].
+    pub fn insert_dictionary(&mut self, path: String, page: Bytes) -> Result<()> {
+        let segments = [page];
+        let dictionary = self.with_segments(&path, &segments, None, |pages| pages.dictionary())?;
+        let dictionary = dictionary.ok_or_else(|| self.wrong(&path, Error::data("there is no dictionary where the footer says")))?;
+        let [page] = segments;
+        self.dictionaries.insert(path, (page, dictionary));
+        Ok(())
+    }
+
+    fn with_pages<T>(&self, path: &str, work: impl FnOnce(LeafPages<'_>) -> Result<T>) -> Result<T> {
         let fetched = self.fetched.get(path).ok_or_else(|| Error::internal(format!("column {path} is used before it is loaded")))?;
+        self.with_segments(path, &fetched.segments, fetched.row, work)
+    }
+
+    fn with_segments<T>(
+        &self,
+        path: &str,
+        segments: &[Bytes],
+        row: Option<usize>,
+        work: impl FnOnce(LeafPages<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let (column, chunk) = self.chunk(path)?;
         let entries = usize::try_from(chunk.num_values()).ok().filter(|n| *n <= CHUNK_ENTRIES_MAX);
         let entries = entries.ok_or_else(|| self.wrong(path, Error::data(format!("{} values", chunk.num_values()))))?;
-        let pages = LeafPages { column, segments: &fetched.segments, codec: chunk.compression(), entries, row: fetched.row };
+        let pages = LeafPages { column, segments, codec: chunk.compression(), entries, row };
         work(pages).map_err(|e| self.wrong(path, e))
     }
 
@@ -242,16 +288,30 @@ impl Rows {
         leaf.owners.as_ref().map(|o| o.offsets()).ok_or_else(|| self.mistyped(head))
     }
 
-    /// Byte ranges in the file of the chunks of these leaves.
-    pub fn chunk_ranges(&self, paths: &BTreeSet<String>) -> Result<Vec<std::ops::Range<u64>>> {
+    /// Byte ranges in the file of the chunks of these leaves, without dictionaries that are here already.
+    pub fn chunk_ranges(&self, paths: &BTreeSet<String>) -> Result<Vec<Range<u64>>> {
         paths
             .iter()
             .map(|path| {
                 let (_, chunk) = self.chunk(path)?;
-                chunk_range(chunk, self.block.data_len()).map_err(|e| self.wrong(path, e))
+                let mut range = chunk_range(chunk, self.block.data_len()).map_err(|e| self.wrong(path, e))?;
+                range.start += self.dictionaries.get(path).map_or(0, |(page, _)| page.len() as u64);
+                Ok(range)
             })
             .collect()
     }
+
+    /// Hands over the bytes of a chunk at its range among [`Self::chunk_ranges`].
+    pub fn insert_chunk(&mut self, path: String, bytes: Bytes) {
+        let dictionary = self.dictionaries.get(&path).map(|(page, _)| page.clone());
+        self.insert(path, Fetched { segments: dictionary.into_iter().chain([bytes]).collect(), row: None });
+    }
+}
+
+/// Whether the footer says that all data pages of a chunk hold dictionary codes.
+fn is_all_dictionary(chunk: &ColumnChunkMetaData) -> bool {
+    let only = |mask: &EncodingMask| mask.is_only(Encoding::PLAIN_DICTIONARY) || mask.is_only(Encoding::RLE_DICTIONARY);
+    chunk.page_encoding_stats_mask().is_some_and(only)
 }
 
 /// Whether a leaf says what the items of its list belong to.

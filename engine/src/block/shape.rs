@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use arrow::array::UInt32Array;
+use arrow::{array::UInt32Array, buffer::ScalarBuffer};
 
 use super::{leaf::Levels, leaves::depth, values::Dense};
 use crate::error::{Error, Result};
@@ -64,18 +64,21 @@ impl Shape {
         }
     }
 
+    /// The first span of each scope, resource or trace, and the number of spans.
+    pub fn first_spans(&self, at: u32) -> ScalarBuffer<u32> {
+        match at {
+            depth::SCOPE => self.spans.clone().into(),
+            depth::RESOURCE => self.scopes.iter().map(|scope| self.spans[*scope as usize]).collect(),
+            _ => self.resources.iter().map(|r| self.spans[self.scopes[*r as usize] as usize]).collect(),
+        }
+    }
+
     /// The number of the scope, resource or trace of each span.
     pub fn of_span(&self, at: u32) -> &UInt32Array {
         match at {
             depth::SCOPE => self.scope_of_span.get_or_init(|| spread(&self.spans).into()),
-            depth::RESOURCE => self.resource_of_span.get_or_init(|| {
-                let starts: Vec<u32> = self.scopes.iter().map(|scope| self.spans[*scope as usize]).collect();
-                spread(&starts).into()
-            }),
-            _ => self.trace_of_span.get_or_init(|| {
-                let starts: Vec<u32> = self.resources.iter().map(|r| self.spans[self.scopes[*r as usize] as usize]).collect();
-                spread(&starts).into()
-            }),
+            depth::RESOURCE => self.resource_of_span.get_or_init(|| spread(&self.first_spans(at)).into()),
+            _ => self.trace_of_span.get_or_init(|| spread(&self.first_spans(at)).into()),
         }
     }
 }

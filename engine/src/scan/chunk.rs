@@ -5,7 +5,7 @@ use std::{fmt::Debug, sync::Arc};
 use arrow::array::{ArrayRef, UInt32Array};
 use async_trait::async_trait;
 
-use super::columns::SpanColumn;
+use super::{coded::CodedColumn, columns::SpanColumn, filter::ValueTest};
 use crate::error::Result;
 
 /// The spans of one unit of work (a row group of a block, or a slice of the live traces), decoded column by column.
@@ -19,6 +19,17 @@ pub trait SpanChunk: Debug + Send {
 
     /// Fetches the bytes of these columns, in few coalesced requests. Loading a column twice costs nothing.
     async fn load(&mut self, columns: &[SpanColumn]) -> Result<()>;
+
+    /// Whether no span can pass a test of this column, as far as dictionaries and statistics tell: then nothing else of the
+    /// chunk need be read. Fetches no more than dictionaries.
+    async fn excludes(&mut self, _column: &SpanColumn, _test: &ValueTest<'_>) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// A loaded column in codes, over all spans; `None` if it is not kept so.
+    fn coded(&mut self, _column: &SpanColumn) -> Result<Option<CodedColumn>> {
+        Ok(None)
+    }
 
     /// The values of a loaded column: for the spans at `selection` (ascending span numbers), or for all. The array has the
     /// type of [`SpanColumn::data_type`] and one entry a span.
@@ -35,7 +46,7 @@ pub struct ChunkStats {
     pub bytes_read: u64,
     /// Requests made to the store.
     pub requests: u64,
-    /// Spans the chunk holds.
+    /// Spans the chunk holds, as far as it was opened.
     pub spans: u64,
     /// Traces the chunk holds.
     pub traces: u64,

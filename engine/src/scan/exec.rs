@@ -1,17 +1,16 @@
 //! The physical leaf: opens chunks, filters on the columns the filter needs, then takes the rest for the spans left.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use arrow::{
-    array::{Array, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array},
-    compute::prep_null_mask_filter,
+    array::{RecordBatch, RecordBatchOptions, UInt32Array},
     datatypes::SchemaRef,
 };
 use datafusion::{
-    common::{cast::as_boolean_array, project_schema, tree_node::TreeNodeRecursion},
+    common::{project_schema, tree_node::TreeNodeRecursion},
     error::{DataFusionError, Result as DfResult},
     execution::TaskContext,
-    physical_expr::{EquivalenceProperties, PhysicalExpr, utils::collect_columns},
+    physical_expr::{EquivalenceProperties, PhysicalExpr},
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
         execution_plan::{Boundedness, EmissionType},
@@ -19,12 +18,13 @@ use datafusion::{
         stream::RecordBatchStreamAdapter,
     },
 };
-use futures::StreamExt;
+use futures::TryStreamExt;
 use parking_lot::Mutex;
 
 use super::{
-    chunk::{ChunkSource, SpanChunk},
+    chunk::{ChunkSource, ChunkStats, SpanChunk},
     columns::{SpanColumn, schema_of},
+    filter::ScanFilter,
 };
 use crate::error::Result;
 
@@ -90,40 +90,60 @@ impl SpanScanExec {
         })
     }
 
-    fn reader(&self, partition: usize) -> ChunkReader {
-        let all = schema_of(&self.columns);
-        let needed: Vec<usize> =
-            self.predicate.iter().flat_map(collect_columns).map(|c| c.index()).collect::<BTreeSet<_>>().into_iter().collect();
-        let pick = |at: &[usize]| at.iter().map(|&i| self.columns[i].clone()).collect::<Vec<_>>();
-        let counter = |name| MetricBuilder::new(&self.metrics).counter(name, partition);
-        ChunkReader {
-            all: all.clone(),
+    /// The same scan, not begun.
+    pub(super) fn anew(&self) -> Self {
+        Self {
+            columns: self.columns.clone(),
+            projection: self.projection.clone(),
             predicate: self.predicate.clone(),
-            filter_columns: pick(&needed),
-            filter_at: needed,
-            output_columns: pick(&self.projection),
-            schema: self.schema.clone(),
+            units: self.units.clone(),
             batch_rows: self.batch_rows,
-            baseline: BaselineMetrics::new(&self.metrics, partition),
-            spans: counter("spans_scanned"),
-            traces: counter("traces_scanned"),
-            bytes: counter("bytes_scanned"),
-            requests: counter("store_requests"),
+            limit: self.limit,
+            schema: self.schema.clone(),
+            properties: self.properties.clone(),
+            metrics: ExecutionPlanMetricsSet::new(),
+            queue: Arc::default(),
         }
+    }
+
+    /// Whether the caller wants only some of the rows.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limit.is_some()
+    }
+
+    /// What one partition works off.
+    pub(super) fn work(&self, metrics: &ExecutionPlanMetricsSet, partition: usize) -> DfResult<ChunkQueue> {
+        Ok(ChunkQueue {
+            units: self.units.clone().into(),
+            next: self.queue.clone(),
+            filter: ScanFilter::new(&self.columns, self.predicate.as_ref())?,
+            baseline: BaselineMetrics::new(metrics, partition),
+            counters: Counters::new(metrics, partition),
+        })
+    }
+
+    /// The columns that are put out, in order.
+    pub(super) fn output_columns(&self) -> Vec<SpanColumn> {
+        self.projection.iter().map(|&i| self.columns[i].clone()).collect()
+    }
+
+    /// What is read, for EXPLAIN.
+    pub(super) fn describe(&self) -> String {
+        let mut text = format!("chunks={}", self.units.len());
+        if let Some(predicate) = &self.predicate {
+            text.push_str(&format!(", predicate={predicate}"));
+        }
+        if let Some(limit) = self.limit {
+            text.push_str(&format!(", limit={limit}"));
+        }
+        text
     }
 }
 
 impl DisplayAs for SpanScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.projection.iter().map(|&i| self.columns[i].name()).collect();
-        write!(f, "SpanScanExec: chunks={}, columns=[{}]", self.units.len(), names.join(", "))?;
-        if let Some(predicate) = &self.predicate {
-            write!(f, ", predicate={predicate}")?;
-        }
-        if let Some(limit) = self.limit {
-            write!(f, ", limit={limit}")?;
-        }
-        Ok(())
+        write!(f, "SpanScanExec: columns=[{}], {}", names.join(", "), self.describe())
     }
 }
 
@@ -149,18 +169,7 @@ impl ExecutionPlan for SpanScanExec {
     }
 
     fn reset_state(self: Arc<Self>) -> DfResult<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self {
-            columns: self.columns.clone(),
-            projection: self.projection.clone(),
-            predicate: self.predicate.clone(),
-            units: self.units.clone(),
-            batch_rows: self.batch_rows,
-            limit: self.limit,
-            schema: self.schema.clone(),
-            properties: self.properties.clone(),
-            metrics: ExecutionPlanMetricsSet::new(),
-            queue: Arc::default(),
-        }))
+        Ok(Arc::new(self.anew()))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -168,86 +177,131 @@ impl ExecutionPlan for SpanScanExec {
     }
 
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let reader = Arc::new(self.reader(partition));
-        let (units, queue) = (self.units.clone(), self.queue.clone());
-        let next = move || {
-            let mut at = queue.lock();
-            let unit = units.get(*at).cloned();
-            *at += 1;
-            unit
-        };
-        let chunks = futures::stream::iter(std::iter::from_fn(next)).then(move |unit| {
-            let reader = reader.clone();
-            async move { reader.read(unit).await.map_err(DataFusionError::from) }
+        let reader = Reader { columns: self.output_columns(), schema: self.schema.clone(), batch_rows: self.batch_rows };
+        let batches = futures::stream::try_unfold((self.work(&self.metrics, partition)?, reader), |(queue, reader)| async move {
+            while let Some(mut selected) = queue.next().await? {
+                let batches = reader.read(&queue, &mut selected).await?;
+                queue.finish(&selected);
+                if !batches.is_empty() {
+                    return Ok(Some((futures::stream::iter(batches.into_iter().map(Ok)), (queue, reader))));
+                }
+            }
+            Ok::<_, DataFusionError>(None)
         });
-        let batches = chunks.flat_map(|read| {
-            futures::stream::iter(match read {
-                Ok(batches) => batches.into_iter().map(Ok).collect::<Vec<_>>(),
-                Err(e) => vec![Err(e)],
-            })
-        });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches.try_flatten())))
     }
 }
 
-/// Reads one chunk after the other for one partition.
-struct ChunkReader {
-    all: SchemaRef,
-    predicate: Option<Arc<dyn PhysicalExpr>>,
-    filter_columns: Vec<SpanColumn>,
-    filter_at: Vec<usize>,
-    output_columns: Vec<SpanColumn>,
-    schema: SchemaRef,
-    batch_rows: usize,
-    baseline: BaselineMetrics,
+/// What a scan tells of its work.
+struct Counters {
+    chunks: Count,
+    excluded: Count,
+    unmatched: Count,
+    matched: Count,
     spans: Count,
     traces: Count,
     bytes: Count,
     requests: Count,
 }
 
-impl ChunkReader {
-    async fn read(&self, unit: ScanUnit) -> Result<Vec<RecordBatch>> {
-        let mut chunk = unit.source.clone().open().await?;
-        let selection = match &self.predicate {
-            Some(predicate) => {
-                chunk.load(&self.filter_columns).await?;
-                Some(self.select(predicate, chunk.as_mut())?)
-            }
-            None => None,
-        };
-        let rows = selection.as_ref().map_or(chunk.span_count(), |s| s.len());
-        let mut batches = Vec::new();
-        if rows > 0 {
-            chunk.load(&self.output_columns).await?;
-            let _timer = self.baseline.elapsed_compute().timer();
-            let whole = selection.filter(|s| s.len() < chunk.span_count());
-            let arrays = self.output_columns.iter().map(|c| chunk.column(c, whole.as_ref())).collect::<Result<Vec<_>>>()?;
-            let batch =
-                RecordBatch::try_new_with_options(self.schema.clone(), arrays, &RecordBatchOptions::new().with_row_count(Some(rows)))?;
-            batches.extend((0..rows).step_by(self.batch_rows).map(|at| batch.slice(at, self.batch_rows.min(rows - at))));
+impl Counters {
+    fn new(metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
+        let counter = |name| MetricBuilder::new(metrics).counter(name, partition);
+        Self {
+            chunks: counter("chunks_scanned"),
+            excluded: counter("chunks_excluded_by_dictionary"),
+            unmatched: counter("chunks_without_match"),
+            matched: counter("spans_matched"),
+            spans: counter("spans_scanned"),
+            traces: counter("traces_scanned"),
+            bytes: counter("bytes_scanned"),
+            requests: counter("store_requests"),
         }
-        let stats = chunk.stats();
+    }
+
+    fn add(&self, stats: ChunkStats) {
         self.spans.add(stats.spans as usize);
         self.traces.add(stats.traces as usize);
         self.bytes.add(stats.bytes_read as usize);
         self.requests.add(stats.requests as usize);
-        self.baseline.record_output(rows);
-        Ok(batches)
+    }
+}
+
+/// The chunks of a scan that no partition has taken yet.
+pub(super) struct ChunkQueue {
+    units: Arc<[ScanUnit]>,
+    next: Arc<Mutex<usize>>,
+    filter: ScanFilter,
+    pub(super) baseline: BaselineMetrics,
+    counters: Counters,
+}
+
+/// A chunk with the spans of it that pass the filter.
+pub(super) struct Selected {
+    pub chunk: Box<dyn SpanChunk>,
+    /// Ascending; `None` if all pass.
+    pub spans: Option<UInt32Array>,
+}
+
+impl Selected {
+    /// Number of spans that pass.
+    pub fn rows(&self) -> usize {
+        self.spans.as_ref().map_or(self.chunk.span_count(), |s| s.len())
+    }
+}
+
+impl ChunkQueue {
+    /// The next chunk with a span that passes; `None` at the end.
+    pub async fn next(&self) -> Result<Option<Selected>> {
+        loop {
+            let unit = {
+                let mut at = self.next.lock();
+                *at += 1;
+                self.units.get(*at - 1).cloned()
+            };
+            let Some(unit) = unit else { return Ok(None) };
+            self.counters.chunks.add(1);
+            let mut chunk = unit.source.open().await?;
+            if self.filter.excludes(chunk.as_mut()).await? {
+                self.counters.excluded.add(1);
+                self.counters.add(chunk.stats());
+                continue;
+            }
+            chunk.load(&self.filter.columns()).await?;
+            let _timer = self.baseline.elapsed_compute().timer();
+            let mask = self.filter.select(chunk.as_mut())?;
+            let spans = mask.map(|mask| UInt32Array::from(mask.set_indices().map(|i| i as u32).collect::<Vec<_>>()));
+            let selected = Selected { chunk, spans };
+            if selected.rows() > 0 {
+                return Ok(Some(selected));
+            }
+            self.counters.unmatched.add(1);
+            self.finish(&selected);
+        }
     }
 
-    /// Numbers of the spans for which the predicate is true.
-    fn select(&self, predicate: &Arc<dyn PhysicalExpr>, chunk: &mut dyn SpanChunk) -> Result<UInt32Array> {
-        let _timer = self.baseline.elapsed_compute().timer();
-        let count = chunk.span_count();
-        // The predicate's column numbers are those of the whole table; columns it does not use are left out.
-        let schema = Arc::new(self.all.project(&self.filter_at)?);
-        let arrays = self.filter_columns.iter().map(|c| chunk.column(c, None)).collect::<Result<Vec<_>>>()?;
-        let batch = RecordBatch::try_new_with_options(schema.clone(), arrays, &RecordBatchOptions::new().with_row_count(Some(count)))?;
-        let predicate = datafusion::physical_expr::utils::reassign_expr_columns(predicate.clone(), &schema)?;
-        let value = predicate.evaluate(&batch)?.into_array(count)?;
-        let mask = as_boolean_array(&value)?;
-        let mask: BooleanArray = if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() };
-        Ok(mask.values().set_indices().map(|i| i as u32).collect::<Vec<_>>().into())
+    /// Counts what a chunk has cost.
+    pub fn finish(&self, selected: &Selected) {
+        self.counters.add(selected.chunk.stats());
+        self.counters.matched.add(selected.rows());
+    }
+}
+
+/// Makes batches of the spans that pass.
+struct Reader {
+    columns: Vec<SpanColumn>,
+    schema: SchemaRef,
+    batch_rows: usize,
+}
+
+impl Reader {
+    async fn read(&self, queue: &ChunkQueue, selected: &mut Selected) -> Result<Vec<RecordBatch>> {
+        selected.chunk.load(&self.columns).await?;
+        let _timer = queue.baseline.elapsed_compute().timer();
+        let rows = selected.rows();
+        let arrays = self.columns.iter().map(|c| selected.chunk.column(c, selected.spans.as_ref())).collect::<Result<Vec<_>>>()?;
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &RecordBatchOptions::new().with_row_count(Some(rows)))?;
+        queue.baseline.record_output(rows);
+        Ok((0..rows).step_by(self.batch_rows).map(|at| batch.slice(at, self.batch_rows.min(rows - at))).collect())
     }
 }

@@ -1,21 +1,32 @@
 //! The scan: nested on disk, flat in memory. A DataFusion table whose rows are spans, over blocks and live spans.
 
+mod aggregate;
+mod aggregate_rule;
 mod any_value;
 mod chunk;
+mod coded;
 mod columns;
 mod exec;
+mod filter;
+mod groups;
 mod json;
 mod live;
 mod live_chunk;
 mod prune;
+mod span_filter;
 mod table;
 
+pub use aggregate::SpanAggregateExec;
+pub use aggregate_rule::AggregateInScan;
 pub use chunk::{ChunkSource, ChunkStats, SpanChunk};
+pub use coded::CodedColumn;
 pub use columns::{
     AttributeScope, SpanColumn, SpanField, any_value_type, dictionary_type, list_of, schema_of, service_stats_type, timestamp_type,
 };
 pub use exec::SpanScanExec;
+pub use filter::ValueTest;
 pub use json::{attributes_to_json, events_to_json, kind_text, links_to_json, status_text};
 pub use live::{LiveSegment, LiveSpans, NoLiveSpans};
 pub use live_chunk::{LiveChunkSource, PreparedTrace, flatten, prepare};
+pub use span_filter::{Passing, SpanFilter, SpanTest};
 pub use table::SpansTable;

@@ -1,24 +1,23 @@
 //! A field expression as a DataFusion expression: plain where SQL has the same meaning, a function where it has not.
 
-use std::{
-    hash::{Hash, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use arrow::{
     array::{ArrayRef, BooleanArray, BooleanBufferBuilder},
     buffer::BooleanBuffer,
-    datatypes::DataType,
 };
 use datafusion::{
-    common::{Column, DataFusionError, Result as DfResult},
-    logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility, lit},
+    common::Column,
+    logical_expr::{Expr, lit},
 };
-use tracehouse_engine::{Error, scan::SpanColumn};
+use tracehouse_engine::{
+    Error,
+    scan::{Passing, SpanColumn, SpanField, SpanFilter, SpanTest},
+};
 
 use crate::{
     eval::{FieldColumns, Regexes, Rows, columns_of, regexes_of},
-    syntax::{BinaryOp, Field, FieldExpr, Static},
+    syntax::{BinaryOp, Field, FieldExpr, Intrinsic, Static, UnaryOp},
 };
 
 /// Name of the table in TraceQL plans.
@@ -40,7 +39,7 @@ pub fn filter_expr(expr: &FieldExpr) -> Result<Expr, Error> {
         match part {
             FieldExpr::Static(Static::Bool(true)) => {}
             FieldExpr::Static(_) => conditions.push(lit(false)),
-            _ => conditions.push(function(part)?),
+            _ => conditions.push(plain(part).map_or_else(|| function(part), Ok)?),
         }
     }
     Ok(conditions.into_iter().reduce(Expr::and).unwrap_or_else(|| lit(true)))
@@ -49,7 +48,7 @@ pub fn filter_expr(expr: &FieldExpr) -> Result<Expr, Error> {
 fn function(expr: &FieldExpr) -> Result<Expr, Error> {
     let filter = TraceqlFilter::new(expr.clone())?;
     let args = filter.fields.iter().flat_map(columns_of).map(|c| column(&c)).collect();
-    Ok(ScalarUDF::from(filter).call(args))
+    Ok(SpanFilter::call(Arc::new(filter), args))
 }
 
 /// `traceql('{ ... }')`: whether a span matches, by TraceQL's rules of types, nil, arrays and regular expressions.
@@ -60,7 +59,6 @@ pub struct TraceqlFilter {
     expr: FieldExpr,
     fields: Vec<Field>,
     regexes: Regexes,
-    signature: Signature,
 }
 
 impl TraceqlFilter {
@@ -74,16 +72,10 @@ impl TraceqlFilter {
         }
         let mut regexes = Regexes::new();
         regexes_of(&expr, &mut regexes).map_err(|e| Error::invalid(format!("invalid regex: {e}")))?;
-        Ok(Self {
-            name: format!("traceql({{ {expr} }})"),
-            expr,
-            fields,
-            regexes,
-            signature: Signature::one_of(vec![TypeSignature::VariadicAny, TypeSignature::Nullary], Volatility::Immutable),
-        })
+        Ok(Self { name: format!("traceql({{ {expr} }})"), expr, fields, regexes })
     }
 
-    fn evaluate(&self, arrays: &[ArrayRef], spans: usize) -> Result<BooleanArray, Error> {
+    fn evaluate_columns(&self, arrays: &[ArrayRef], spans: usize) -> Result<BooleanArray, Error> {
         let mut rest = arrays;
         let mut fields = Vec::with_capacity(self.fields.len());
         for field in &self.fields {
@@ -107,45 +99,61 @@ impl TraceqlFilter {
     }
 }
 
-impl PartialEq for TraceqlFilter {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for TraceqlFilter {}
-
-impl Hash for TraceqlFilter {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
-
-impl ScalarUDFImpl for TraceqlFilter {
-    /// The expression is part of the name, since that is what EXPLAIN shows.
+impl SpanTest for TraceqlFilter {
     fn name(&self) -> &str {
         &self.name
     }
 
-    fn display_name(&self, _: &[Expr]) -> DfResult<String> {
-        Ok(self.name.clone())
+    fn evaluate(&self, columns: &[ArrayRef], spans: usize) -> Result<BooleanArray, Error> {
+        self.evaluate_columns(columns, spans)
     }
 
-    fn schema_name(&self, _: &[Expr]) -> DfResult<String> {
-        Ok(self.name.clone())
+    fn passing(&self) -> Passing {
+        match &self.expr {
+            FieldExpr::Binary { op, lhs, rhs } if op.is_comparison() || op.is_regex() => match (lhs.as_ref(), rhs.as_ref()) {
+                (FieldExpr::Field(_), FieldExpr::Static(literal)) | (FieldExpr::Static(literal), FieldExpr::Field(_)) => {
+                    comparable_with(literal)
+                }
+                _ => Passing::ANYTHING,
+            },
+            FieldExpr::Unary { op: UnaryOp::Exists, expr } if matches!(expr.as_ref(), FieldExpr::Field(_)) => {
+                Passing { absent: false, ..Passing::ANYTHING }
+            }
+            FieldExpr::Unary { op: UnaryOp::NotExists, expr } if matches!(expr.as_ref(), FieldExpr::Field(_)) => {
+                Passing { absent: true, ..Passing::NOTHING }
+            }
+            _ => Passing::ANYTHING,
+        }
     }
+}
 
-    fn signature(&self) -> &Signature {
-        &self.signature
+/// What a comparison with a literal can be true of: values of other types pass none, not even `!=`.
+fn comparable_with(literal: &Static) -> Passing {
+    match literal {
+        Static::String(_) => Passing { strings: true, ..Passing::NOTHING },
+        Static::Int(_) | Static::Float(_) | Static::Duration(_) => Passing { ints: true, doubles: true, ..Passing::NOTHING },
+        Static::Bool(_) => Passing { bools: true, ..Passing::NOTHING },
+        _ => Passing::ANYTHING,
     }
+}
 
-    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
-        Ok(DataType::Boolean)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let mask = self.evaluate(&arrays, args.number_rows).map_err(DataFusionError::from)?;
-        Ok(ColumnarValue::Array(Arc::new(mask)))
-    }
+/// A comparison of the duration with a literal, which means the same in SQL.
+fn plain(expr: &FieldExpr) -> Option<Expr> {
+    let FieldExpr::Binary { op, lhs, rhs } = expr else { return None };
+    let (op, literal) = match (lhs.as_ref(), rhs.as_ref()) {
+        (FieldExpr::Field(Field::Intrinsic(Intrinsic::Duration)), FieldExpr::Static(literal)) => (*op, literal),
+        (FieldExpr::Static(literal), FieldExpr::Field(Field::Intrinsic(Intrinsic::Duration))) => (crate::eval::turned(*op), literal),
+        _ => return None,
+    };
+    let Static::Duration(nanos) = literal else { return None };
+    let (duration, nanos) = (column(&SpanColumn::Field(SpanField::DurationNs)), lit(*nanos));
+    Some(match op {
+        BinaryOp::Eq => duration.eq(nanos),
+        BinaryOp::Ne => duration.not_eq(nanos),
+        BinaryOp::Lt => duration.lt(nanos),
+        BinaryOp::Le => duration.lt_eq(nanos),
+        BinaryOp::Gt => duration.gt(nanos),
+        BinaryOp::Ge => duration.gt_eq(nanos),
+        _ => return None,
+    })
 }

@@ -19,7 +19,7 @@ use tracehouse_engine::{Error, Result};
 
 use super::{super::filter::column, key};
 use crate::{
-    eval::{Codes, columns_of, single_values_of},
+    eval::{Codes, Values, columns_of, single_values_of},
     syntax::{Field, Scope, Static},
 };
 
@@ -78,7 +78,13 @@ impl FieldFunction {
                 keys(&codes, rows)
             }
             Kind::Number => Arc::new(one()?.numbers()),
-            Kind::Exponent => Arc::new((0..rows).map(|row| one().ok().and_then(|v| exponent(&v.get(row)))).collect::<Int32Array>()),
+            Kind::Exponent => {
+                let values = one()?;
+                match values {
+                    Values::Duration(nanos) => Arc::new(nanos.unary_opt::<_, Int32Type>(exponent_of_int)),
+                    _ => Arc::new((0..rows).map(|row| exponent(&values.get(row))).collect::<Int32Array>()),
+                }
+            }
         })
     }
 }
@@ -133,15 +139,27 @@ fn tuples(fields: &[Codes], rows: usize) -> (Vec<u32>, Vec<Vec<u32>>) {
 /// The exponent of the power of two that bounds a value from above. Whole numbers and durations below 2 have no bucket (as
 /// in Tempo), nor have floats that are not positive and finite.
 pub fn exponent(value: &Static) -> Option<i32> {
-    use Static as S;
-    let number = match value {
-        S::Int(v) | S::Duration(v) if *v >= 2 => *v as f64,
-        S::Float(v) if *v > 0.0 && v.is_finite() => *v,
-        _ => return None,
-    };
-    let guess = number.log2().ceil() as i32;
-    // The logarithm is rounded, so a neighbour may be the right one.
-    [guess - 1, guess, guess + 1].into_iter().find(|e| 2f64.powi(*e) >= number)
+    match value {
+        Static::Int(v) | Static::Duration(v) => exponent_of_int(*v),
+        Static::Float(v) if *v > 0.0 && v.is_finite() => Some(exponent_of(*v)),
+        _ => None,
+    }
+}
+
+fn exponent_of_int(value: i64) -> Option<i32> {
+    // Compared as floats, as Tempo does.
+    (value >= 2).then(|| exponent_of(value as f64))
+}
+
+/// The smallest `e` with `2^e >= number`, of a positive finite number.
+fn exponent_of(number: f64) -> i32 {
+    let bits = number.to_bits();
+    let (exponent, fraction) = ((bits >> 52) as i32, bits & ((1 << 52) - 1));
+    if exponent == 0 {
+        // A subnormal number is its fraction times 2^-1074.
+        return 64 - (fraction - 1).leading_zeros() as i32 - 1074;
+    }
+    exponent - 1023 + i32::from(fraction != 0)
 }
 
 impl Hash for FieldFunction {
@@ -226,9 +244,33 @@ impl ScalarUDFImpl for IntervalFunction {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let times = arrays.first().and_then(|a| a.as_primitive_opt::<arrow::datatypes::TimestampNanosecondType>());
         let times = times.ok_or_else(|| DataFusionError::from(Error::internal("traceql_interval() needs a timestamp")))?;
-        let first = self.start.saturating_add(1);
-        let (first, step) = (first, self.step);
-        Ok(ColumnarValue::Array(Arc::new(times.unary::<_, Int32Type>(|t| (t.wrapping_sub(first).div_euclid(step)) as i32))))
+        let (first, steps) = (self.start.saturating_add(1), Steps::new(self.step));
+        Ok(ColumnarValue::Array(Arc::new(times.unary::<_, Int32Type>(|t| steps.of(t.wrapping_sub(first))))))
+    }
+}
+
+/// Division by a step through multiplication with its reciprocal: a division a span would cost more than all else.
+#[derive(Clone, Copy, Debug)]
+struct Steps {
+    step: i64,
+    reciprocal: u64,
+}
+
+impl Steps {
+    fn new(step: i64) -> Self {
+        Self { step, reciprocal: u64::MAX / step.unsigned_abs().max(1) }
+    }
+
+    /// How many whole steps lie in `time`, rounded down.
+    #[inline]
+    fn of(self, time: i64) -> i32 {
+        if time < 0 {
+            return time.div_euclid(self.step) as i32;
+        }
+        // The product is the quotient or one less: the reciprocal is rounded down, and `time` is below 2^63.
+        let guess = ((time as u64 as u128 * u128::from(self.reciprocal)) >> 64) as i64;
+        let rest = time - guess * self.step;
+        (guess + i64::from(rest >= self.step)) as i32
     }
 }
 
@@ -260,8 +302,20 @@ pub fn key_at(array: &ArrayRef, row: usize) -> Result<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::exponent;
+    use super::{Steps, exponent};
     use crate::syntax::Static::{Duration, Float, Int, String};
+
+    #[test]
+    fn steps_are_counted_as_by_division() {
+        let times = [0, 1, 59, 60, 61, 3_599_999_999_999, i64::MAX / 2, i64::MAX - 1, i64::MAX, -1, -60, -61, i64::MIN];
+        for step in [1, 2, 3, 7, 60, 1000, 60_000_000_000, i64::MAX / 3, i64::MAX] {
+            for time in times.into_iter().chain((0..2000).map(|i| i * (i64::MAX / 2000))) {
+                for near in [time.saturating_sub(1), time, time.saturating_add(1)] {
+                    assert_eq!(Steps::new(step).of(near), near.div_euclid(step) as i32, "{near} / {step}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn exponents_bound_values_from_above() {
@@ -282,6 +336,11 @@ mod tests {
             (Float(0.3), Some(-1)),
             (Float(8.0), Some(3)),
             (Float(8.000001), Some(4)),
+            (Float(f64::MAX), Some(1024)),
+            (Float(f64::MIN_POSITIVE), Some(-1022)),
+            (Float(f64::MIN_POSITIVE / 4.0), Some(-1024)),
+            (Float(f64::from_bits(1)), Some(-1074)),
+            (Float(f64::from_bits(3)), Some(-1072)),
             (Float(0.0), None),
             (Float(f64::NAN), None),
             (Float(f64::INFINITY), None),

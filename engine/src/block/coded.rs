@@ -1,0 +1,198 @@
+//! Columns of a row group in codes, and what their dictionaries rule out before any value is read.
+
+use std::{ops::Range, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, DictionaryArray, Int32Array, StringArray, new_null_array},
+    buffer::ScalarBuffer,
+    compute::cast,
+    datatypes::{DataType, Int32Type},
+};
+use parquet::file::statistics::Statistics;
+
+use super::{
+    attributes::{SERVICE_NAME, SERVICE_NAME_LEAF, any_texts, coded_attribute, key_leaf, value_leaf},
+    fields::{identity_dictionary, leaves},
+    leaves::{depth, scope_path},
+    rows::{Rows, codes_of},
+    values::Text,
+};
+use crate::{
+    error::{Error, Result},
+    scan::{AttributeScope, CodedColumn, SpanColumn, SpanField, ValueTest, any_value_type, kind_text, status_text},
+};
+
+/// The most different numbers of kinds and statuses that are given codes.
+const NUMBERS_MAX: i64 = 256;
+
+/// The text leaf that a field is, and the depth of what has one value of it.
+fn text_leaf(field: SpanField) -> Option<(&'static str, u32)> {
+    use SpanField::*;
+    let at = match field {
+        Name | StatusMessage | TraceState => depth::SPAN,
+        ScopeName | ScopeVersion => depth::SCOPE,
+        ServiceName => depth::RESOURCE,
+        RootServiceName | RootSpanName => depth::TRACE,
+        _ => return None,
+    };
+    leaves(field).first().map(|leaf| (*leaf, at))
+}
+
+/// A loaded column in codes; `None` if it has too many values for that or is of a kind that has none.
+pub(super) fn coded(rows: &mut Rows, column: &SpanColumn) -> Result<Option<CodedColumn>> {
+    let (values, codes, at): (ArrayRef, ScalarBuffer<u32>, u32) = match column {
+        SpanColumn::Field(field @ (SpanField::Kind | SpanField::KindCode | SpanField::Status | SpanField::StatusCode)) => {
+            match small_numbers(rows, *field)? {
+                Some((values, codes)) => (values, codes, depth::SPAN),
+                None => return Ok(None),
+            }
+        }
+        SpanColumn::Field(field) => {
+            let Some((leaf, at)) = text_leaf(*field) else { return Ok(None) };
+            let Text { codes: Some(codes), values } = rows.text(leaf)? else { return Ok(None) };
+            // Codes are positions in the dictionary, so they are not negative.
+            (field_values(*field, &values)?, codes.iter().map(|c| *c as u32).collect(), at)
+        }
+        SpanColumn::Attribute { scope, key } if !scope.is_repeated() => {
+            let Some((values, codes)) = coded_attribute(rows, *scope, key)? else { return Ok(None) };
+            (values.into_array()?, codes.into(), scope_path(*scope).1)
+        }
+        _ => return Ok(None),
+    };
+    let shape = rows.shape()?;
+    if codes.len() != shape.count(at) {
+        return Err(Error::internal(format!("{} codes for {} things", codes.len(), shape.count(at))));
+    }
+    let starts = (at < depth::SPAN).then(|| shape.first_spans(at));
+    Ok(Some(CodedColumn { values, codes, starts }))
+}
+
+/// The entries of a field's dictionary as values of the field's column.
+fn field_values(field: SpanField, dictionary: &StringArray) -> Result<ArrayRef> {
+    if field == SpanField::ServiceName {
+        // An empty name is none.
+        let named = |(i, name): (usize, Option<&str>)| name.filter(|n| !n.is_empty()).map(|_| i as i32);
+        let keys: Int32Array = dictionary.iter().enumerate().map(named).collect();
+        return Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::new(dictionary.clone()))?));
+    }
+    match field.describe().1 {
+        DataType::Utf8 => Ok(Arc::new(dictionary.clone())),
+        _ => identity_dictionary(dictionary),
+    }
+}
+
+/// Kinds and statuses: few small numbers, or none that have names.
+fn small_numbers(rows: &mut Rows, field: SpanField) -> Result<Option<(ArrayRef, ScalarBuffer<u32>)>> {
+    let Some(leaf) = leaves(field).first() else { return Ok(None) };
+    let numbers = rows.int64(leaf)?;
+    let max = numbers.iter().copied().max().unwrap_or_default();
+    if max >= NUMBERS_MAX || numbers.iter().any(|n| *n < 0) {
+        return Ok(None);
+    }
+    let known = 0..=max as i32;
+    let values: ArrayRef = match field {
+        SpanField::Kind => cast(&StringArray::from_iter_values(known.map(kind_text)), &field.describe().1)?,
+        SpanField::Status => cast(&StringArray::from_iter_values(known.map(status_text)), &field.describe().1)?,
+        _ => Arc::new(Int32Array::from_iter_values(known)),
+    };
+    Ok(Some((values, numbers.iter().map(|n| *n as u32).collect())))
+}
+
+/// What is to be done next to find out whether any span of a row group can pass a test of one column.
+pub(super) enum Verdict {
+    /// No span can.
+    Excluded,
+    /// Some span may.
+    Possible,
+    /// The dictionary of this leaf, at this range of the file, tells more.
+    Needs(String, Range<u64>),
+}
+
+/// Whether dictionaries and statistics exclude that any span passes a test.
+pub(super) fn excluded(rows: &Rows, column: &SpanColumn, test: &ValueTest<'_>) -> Result<Verdict> {
+    match column {
+        SpanColumn::Field(field) => {
+            let Some((leaf, _)) = text_leaf(*field) else { return Ok(Verdict::Possible) };
+            match dictionary(rows, leaf)? {
+                Known::Entries(entries) => passes(test, field_values(*field, &entries)?),
+                Known::Unknown => Ok(Verdict::Possible),
+                Known::Needs(verdict) => Ok(verdict),
+            }
+        }
+        SpanColumn::Attribute { scope, key } if !scope.is_repeated() => attribute_excluded(rows, *scope, key, test),
+        _ => Ok(Verdict::Possible),
+    }
+}
+
+fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test: &ValueTest<'_>) -> Result<Verdict> {
+    if test.passing.absent && test.passes_any(&new_null_array(&any_value_type(), 1))? {
+        return Ok(Verdict::Possible);
+    }
+    let mut columns: Vec<(&str, bool)> =
+        rows.block().promoted().iter().filter(|p| p.scope == scope && p.key == key).map(|p| (p.path.as_str(), p.int)).collect();
+    if scope == AttributeScope::Resource && key == SERVICE_NAME {
+        columns.push((SERVICE_NAME_LEAF, false));
+    }
+    for (path, int) in columns {
+        let verdict = match int {
+            true if test.passing.ints && !is_empty(rows, path)? => Verdict::Possible,
+            false if test.passing.strings => texts_excluded(rows, path, test)?,
+            _ => Verdict::Excluded,
+        };
+        if !matches!(verdict, Verdict::Excluded) {
+            return Ok(verdict);
+        }
+    }
+    match dictionary(rows, &key_leaf(scope))? {
+        Known::Entries(keys) if codes_of(&keys, key).is_empty() => return Ok(Verdict::Excluded),
+        Known::Needs(verdict) => return Ok(verdict),
+        Known::Entries(_) | Known::Unknown => {}
+    }
+    for (leaf, wanted) in [("ValueInt", test.passing.ints), ("ValueDouble", test.passing.doubles), ("ValueBool", test.passing.bools)] {
+        if wanted && !is_empty(rows, &value_leaf(scope, leaf))? {
+            return Ok(Verdict::Possible);
+        }
+    }
+    if test.passing.strings { texts_excluded(rows, &value_leaf(scope, "Value"), test) } else { Ok(Verdict::Excluded) }
+}
+
+/// Whether no text of a leaf passes a test of attribute values.
+fn texts_excluded(rows: &Rows, path: &str, test: &ValueTest<'_>) -> Result<Verdict> {
+    match dictionary(rows, path)? {
+        Known::Entries(texts) => {
+            // The first is NULL, which was asked about already.
+            let values = any_texts(&texts)?.into_array()?;
+            passes(test, values.slice(1, values.len() - 1))
+        }
+        Known::Unknown => Ok(Verdict::Possible),
+        Known::Needs(verdict) => Ok(verdict),
+    }
+}
+
+fn passes(test: &ValueTest<'_>, values: ArrayRef) -> Result<Verdict> {
+    Ok(if test.passes_any(&values)? { Verdict::Possible } else { Verdict::Excluded })
+}
+
+/// What can be known of a leaf's dictionary.
+enum Known {
+    Entries(StringArray),
+    Unknown,
+    Needs(Verdict),
+}
+
+fn dictionary(rows: &Rows, path: &str) -> Result<Known> {
+    if is_empty(rows, path)? {
+        return Ok(Known::Entries(StringArray::new_null(0)));
+    }
+    if let Some(range) = rows.dictionary_range(path)? {
+        return Ok(Known::Needs(Verdict::Needs(path.to_owned(), range)));
+    }
+    Ok(if rows.is_here(path) { rows.dictionary(path)?.map_or(Known::Unknown, Known::Entries) } else { Known::Unknown })
+}
+
+/// Whether the footer says that a leaf has no value at all.
+fn is_empty(rows: &Rows, path: &str) -> Result<bool> {
+    let (_, chunk) = rows.chunk(path)?;
+    let nulls = chunk.statistics().and_then(Statistics::null_count_opt);
+    Ok(nulls.is_some_and(|nulls| i64::try_from(nulls) == Ok(chunk.num_values())))
+}

@@ -1,0 +1,368 @@
+//! The first half of an aggregation, done inside the scan: spans are grouped by their codes, and group expressions are
+//! evaluated once a group. Gives the partial states that DataFusion's final aggregation merges.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array},
+    buffer::ScalarBuffer,
+    datatypes::{Schema, SchemaRef},
+};
+use datafusion::{
+    common::tree_node::TreeNodeRecursion,
+    error::{DataFusionError, Result as DfResult},
+    execution::{
+        TaskContext,
+        memory_pool::{MemoryConsumer, MemoryReservation},
+    },
+    logical_expr::{EmitTo, GroupsAccumulator},
+    physical_expr::{
+        EquivalenceProperties, PhysicalExpr,
+        aggregate::AggregateFunctionExpr,
+        expressions::Literal,
+        utils::{collect_columns, reassign_expr_columns},
+    },
+    physical_plan::{
+        DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
+        aggregates::{
+            group_values::{GroupValues, new_group_values},
+            order::GroupOrdering,
+        },
+        execution_plan::{Boundedness, EmissionType},
+        metrics::{ExecutionPlanMetricsSet, MetricsSet},
+        stream::RecordBatchStreamAdapter,
+    },
+};
+use futures::TryStreamExt;
+
+use super::{
+    chunk::SpanChunk,
+    coded::CodedColumn,
+    columns::SpanColumn,
+    exec::{ChunkQueue, Selected, SpanScanExec},
+    groups::{Dimension, Groups, at, dimension_of, group},
+};
+use crate::error::{Error, Result};
+
+/// What is aggregated and by what, in terms of the scan's output columns.
+#[derive(Clone, Debug)]
+pub(super) struct Aggregation {
+    /// What a group has in common.
+    pub groups: Vec<Arc<dyn PhysicalExpr>>,
+    /// What is made of its spans.
+    pub functions: Vec<Arc<AggregateFunctionExpr>>,
+    /// The arguments of each function.
+    pub arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
+    /// Groups, then states.
+    pub schema: SchemaRef,
+}
+
+/// Scans and aggregates partially; see the module.
+#[derive(Debug)]
+pub struct SpanAggregateExec {
+    scan: SpanScanExec,
+    aggregation: Aggregation,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+    batch_rows: usize,
+}
+
+impl SpanAggregateExec {
+    pub(super) fn new(scan: SpanScanExec, aggregation: Aggregation, batch_rows: usize) -> Self {
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(aggregation.schema.clone()),
+            Partitioning::UnknownPartitioning(scan.properties().output_partitioning().partition_count()),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        ));
+        Self { scan, aggregation, properties, metrics: ExecutionPlanMetricsSet::new(), batch_rows: batch_rows.max(1) }
+    }
+}
+
+impl DisplayAs for SpanAggregateExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let groups: Vec<_> = self.aggregation.groups.iter().map(ToString::to_string).collect();
+        let functions: Vec<_> = self.aggregation.functions.iter().map(|f| f.name()).collect();
+        write!(f, "SpanAggregateExec: gby=[{}], aggr=[{}], {}", groups.join(", "), functions.join(", "), self.scan.describe())
+    }
+}
+
+impl ExecutionPlan for SpanAggregateExec {
+    fn name(&self) -> &'static str {
+        "SpanAggregateExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn apply_expressions(&self, f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>) -> DfResult<TreeNodeRecursion> {
+        self.scan.apply_expressions(f)
+    }
+
+    fn reset_state(self: Arc<Self>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self::new(self.scan.anew(), self.aggregation.clone(), self.batch_rows)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        let queue = self.scan.work(&self.metrics, partition)?;
+        let memory = MemoryConsumer::new("SpanAggregateExec").register(context.memory_pool());
+        let states = States::new(&self.aggregation, self.scan.output_columns(), memory)?;
+        let (schema, batch_rows) = (self.aggregation.schema.clone(), self.batch_rows);
+        let batches = futures::stream::try_unfold(Some((queue, states)), move |working| async move {
+            let Some((queue, mut states)) = working else { return Ok(None) };
+            while let Some(mut selected) = queue.next().await? {
+                selected.chunk.load(&states.columns).await?;
+                let full = {
+                    let _timer = queue.baseline.elapsed_compute().timer();
+                    states.add(&mut selected)?
+                };
+                queue.finish(&selected);
+                if full {
+                    let batch = states.emit(&queue)?;
+                    return Ok(Some((sliced(batch, batch_rows), Some((queue, states)))));
+                }
+            }
+            let batch = states.emit(&queue)?;
+            Ok::<_, DataFusionError>(Some((sliced(batch, batch_rows), None)))
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches.try_flatten())))
+    }
+}
+
+fn sliced(batch: RecordBatch, rows: usize) -> impl futures::Stream<Item = DfResult<RecordBatch>> {
+    let count = batch.num_rows();
+    futures::stream::iter((0..count).step_by(rows).map(move |at| Ok(batch.slice(at, rows.min(count - at)))))
+}
+
+/// Groups seen so far and the states of their functions.
+struct States {
+    aggregation: Aggregation,
+    /// The scan's output columns.
+    columns: Arc<[SpanColumn]>,
+    known: Option<Box<dyn GroupValues>>,
+    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    /// Whether there is any group, if no expression groups.
+    any: bool,
+    memory: MemoryReservation,
+}
+
+impl States {
+    fn new(aggregation: &Aggregation, columns: Vec<SpanColumn>, memory: MemoryReservation) -> DfResult<Self> {
+        let groups: Vec<_> = aggregation.schema.fields().iter().take(aggregation.groups.len()).cloned().collect();
+        let known = match groups.is_empty() {
+            true => None,
+            false => Some(new_group_values(Arc::new(Schema::new(groups)), &GroupOrdering::None)?),
+        };
+        let accumulators = aggregation.functions.iter().map(|f| f.create_groups_accumulator()).collect::<DfResult<_>>()?;
+        Ok(Self { aggregation: aggregation.clone(), columns: columns.into(), known, accumulators, any: false, memory })
+    }
+
+    /// Adds the chosen spans of a chunk. Says whether the states should be put out, because memory is short.
+    fn add(&mut self, selected: &mut Selected) -> DfResult<bool> {
+        let rows = selected.rows();
+        let columns = self.columns.clone();
+        let mut values = Values::new(&columns, selected);
+        let keys = self.aggregation.groups.iter().map(|expr| values.key(expr)).collect::<Result<Vec<_>>>()?;
+        let groups = group(&values.dimensions(&keys), rows);
+        self.any |= rows > 0;
+        let numbers = self.numbers(&values, &keys, &groups)?;
+        let total = self.known.as_ref().map_or(1, |k| k.len());
+        let mut of_span: Option<Vec<usize>> = None;
+        for ((function, arguments), accumulator) in
+            self.aggregation.functions.iter().zip(&self.aggregation.arguments).zip(&mut self.accumulators)
+        {
+            if counts_all(function, arguments) {
+                // The state of a count is the count.
+                let counts: ArrayRef = Arc::new(Int64Array::from(groups.counts.clone()));
+                accumulator.merge_batch(&[counts], &numbers, total)?;
+                continue;
+            }
+            let arrays = arguments.iter().map(|expr| values.array(expr)).collect::<Result<Vec<_>>>()?;
+            let of_span = of_span.get_or_insert_with(|| groups.of_span.iter().map(|g| numbers[*g as usize]).collect());
+            accumulator.update_batch(&arrays, of_span, None, total)?;
+        }
+        let bytes = self.known.as_ref().map_or(0, |k| k.size()) + self.accumulators.iter().map(|a| a.size()).sum::<usize>();
+        Ok(self.memory.try_resize(bytes).is_err())
+    }
+
+    /// The number of each group among all groups so far.
+    fn numbers(&mut self, values: &Values<'_>, keys: &[Key], groups: &Groups) -> DfResult<Vec<usize>> {
+        let Some(known) = &mut self.known else { return Ok(vec![0; groups.counts.len()]) };
+        let arrays = keys.iter().map(|key| values.of_groups(key, groups)).collect::<Result<Vec<_>>>()?;
+        let mut numbers = Vec::with_capacity(groups.counts.len());
+        known.intern(&arrays, &mut numbers)?;
+        Ok(numbers)
+    }
+
+    /// All groups and states so far; nothing is kept of them.
+    fn emit(&mut self, queue: &ChunkQueue) -> DfResult<RecordBatch> {
+        let mut arrays = match &mut self.known {
+            Some(known) => known.emit(EmitTo::All)?,
+            None => Vec::new(),
+        };
+        let rows = if self.known.is_some() { arrays.first().map_or(0, |a| a.len()) } else { usize::from(self.any) };
+        if rows == 0 {
+            return Ok(RecordBatch::new_empty(self.aggregation.schema.clone()));
+        }
+        for accumulator in &mut self.accumulators {
+            arrays.extend(accumulator.state(EmitTo::All)?);
+        }
+        self.any = false;
+        self.memory.free();
+        queue.baseline.record_output(rows);
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        Ok(RecordBatch::try_new_with_options(self.aggregation.schema.clone(), arrays, &options)?)
+    }
+}
+
+/// Whether a function counts rows, whatever they hold.
+fn counts_all(function: &AggregateFunctionExpr, arguments: &[Arc<dyn PhysicalExpr>]) -> bool {
+    let literal = |e: &Arc<dyn PhysicalExpr>| e.downcast_ref::<Literal>().is_some_and(|l| !l.value().is_null());
+    function.fun().name() == "count" && arguments.iter().all(literal)
+}
+
+/// What an expression groups by, in a chunk.
+enum Key {
+    /// A function of these columns, which have codes.
+    Coded { expr: Arc<dyn PhysicalExpr>, schema: SchemaRef, columns: Vec<usize> },
+    /// A value for each span, and its dimension.
+    Spans(ArrayRef, Dimension),
+}
+
+/// The columns of a chunk, made when asked for.
+struct Values<'a> {
+    columns: &'a [SpanColumn],
+    chunk: &'a mut dyn SpanChunk,
+    spans: Option<&'a UInt32Array>,
+    rows: usize,
+    arrays: HashMap<usize, ArrayRef>,
+    coded: HashMap<usize, Option<Coded>>,
+}
+
+/// A column in codes, for the chosen spans.
+struct Coded {
+    values: ArrayRef,
+    codes: ScalarBuffer<u32>,
+}
+
+impl<'a> Values<'a> {
+    fn new(columns: &'a [SpanColumn], selected: &'a mut Selected) -> Self {
+        let rows = selected.rows();
+        let (chunk, spans) = (selected.chunk.as_mut(), selected.spans.as_ref());
+        Self { columns, chunk, spans, rows, arrays: HashMap::new(), coded: HashMap::new() }
+    }
+
+    fn key(&mut self, expr: &Arc<dyn PhysicalExpr>) -> Result<Key> {
+        let mut columns: Vec<usize> = collect_columns(expr).iter().map(|c| c.index()).collect();
+        columns.sort_unstable();
+        let mut all_coded = !columns.is_empty();
+        for column in &columns {
+            all_coded = all_coded && self.has_codes(*column)?;
+        }
+        if all_coded {
+            let schema = self.schema_of(&columns);
+            return Ok(Key::Coded { expr: reassign_expr_columns(expr.clone(), &schema)?, schema, columns });
+        }
+        let values = self.array(expr)?;
+        let dimension = match dimension_of(&values) {
+            Some(dimension) => dimension,
+            None => interned(&values)?,
+        };
+        Ok(Key::Spans(values, dimension))
+    }
+
+    fn has_codes(&mut self, column: usize) -> Result<bool> {
+        if !self.coded.contains_key(&column) {
+            let of = |coded: CodedColumn| Coded { codes: coded.codes_of(self.spans), values: coded.values };
+            let made = self.chunk.coded(self.column(column)?)?.map(of);
+            self.coded.insert(column, made);
+        }
+        Ok(matches!(self.coded.get(&column), Some(Some(_))))
+    }
+
+    fn column(&self, at: usize) -> Result<&'a SpanColumn> {
+        self.columns.get(at).ok_or_else(|| Error::internal("an aggregation names a column that the scan does not put out"))
+    }
+
+    /// Fields of these columns. What a dictionary holds may be NULL where no span's value is.
+    fn schema_of(&self, columns: &[usize]) -> SchemaRef {
+        let fields = columns.iter().filter_map(|i| self.columns.get(*i)).map(|c| c.field().as_ref().clone().with_nullable(true));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    /// The dimensions of these keys: each coded column once.
+    fn dimensions(&self, keys: &[Key]) -> Vec<Dimension> {
+        let mut seen: Vec<usize> = Vec::new();
+        let mut dimensions = Vec::new();
+        for key in keys {
+            match key {
+                Key::Spans(_, dimension) => dimensions.push(dimension.clone()),
+                Key::Coded { columns, .. } => {
+                    for column in columns.iter().filter(|c| !seen.contains(c)).copied().collect::<Vec<_>>() {
+                        seen.push(column);
+                        if let Some(Some(coded)) = self.coded.get(&column) {
+                            dimensions.push(Dimension { codes: coded.codes.clone(), count: coded.values.len() });
+                        }
+                    }
+                }
+            }
+        }
+        dimensions
+    }
+
+    /// The value of a key in each group.
+    fn of_groups(&self, key: &Key, groups: &Groups) -> Result<ArrayRef> {
+        match key {
+            Key::Spans(values, _) => at(values, None, &groups.examples),
+            Key::Coded { expr, schema, columns } => {
+                let coded = columns.iter().filter_map(|c| self.coded.get(c)?.as_ref());
+                let arrays = coded.map(|c| at(&c.values, Some(&c.codes), &groups.examples)).collect::<Result<Vec<_>>>()?;
+                let rows = groups.counts.len();
+                evaluate(expr, schema.clone(), arrays, rows)
+            }
+        }
+    }
+
+    /// An expression's value for each chosen span.
+    fn array(&mut self, expr: &Arc<dyn PhysicalExpr>) -> Result<ArrayRef> {
+        let mut columns: Vec<usize> = collect_columns(expr).iter().map(|c| c.index()).collect();
+        columns.sort_unstable();
+        let mut arrays = Vec::with_capacity(columns.len());
+        for column in &columns {
+            if !self.arrays.contains_key(column) {
+                let made = self.chunk.column(self.column(*column)?, self.spans)?;
+                self.arrays.insert(*column, made);
+            }
+            arrays.extend(self.arrays.get(column).cloned());
+        }
+        let schema = self.schema_of(&columns);
+        evaluate(&reassign_expr_columns(expr.clone(), &schema)?, schema, arrays, self.rows)
+    }
+}
+
+fn evaluate(expr: &Arc<dyn PhysicalExpr>, schema: SchemaRef, arrays: Vec<ArrayRef>, rows: usize) -> Result<ArrayRef> {
+    let batch = RecordBatch::try_new_with_options(schema, arrays, &RecordBatchOptions::new().with_row_count(Some(rows)))?;
+    Ok(expr.evaluate(&batch)?.into_array(rows)?)
+}
+
+/// The dimension of values of any type.
+fn interned(values: &ArrayRef) -> Result<Dimension> {
+    let field = arrow::datatypes::Field::new("value", values.data_type().clone(), true);
+    let mut known = new_group_values(Arc::new(Schema::new(vec![field])), &GroupOrdering::None)?;
+    let mut numbers = Vec::with_capacity(values.len());
+    known.intern(std::slice::from_ref(values), &mut numbers)?;
+    Ok(Dimension { codes: numbers.into_iter().map(|n| n as u32).collect(), count: known.len() })
+}

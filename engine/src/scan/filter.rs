@@ -1,0 +1,222 @@
+//! The filter of a scan, taken apart: each condition is asked of dictionaries first, then of values that occur, and only
+//! where there are too many of those, of spans.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use arrow::{
+    array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array},
+    buffer::BooleanBuffer,
+    compute::prep_null_mask_filter,
+    datatypes::{Schema, SchemaRef},
+};
+use datafusion::{
+    common::cast::as_boolean_array,
+    physical_expr::{
+        PhysicalExpr, ScalarFunctionExpr,
+        utils::{collect_columns, reassign_expr_columns, split_conjunction},
+    },
+};
+
+use super::{
+    chunk::SpanChunk,
+    columns::{AttributeScope, SpanColumn, SpanField},
+    span_filter::{Passing, SpanFilter},
+};
+use crate::error::Result;
+
+/// The most pairs of values that a condition on two columns is asked of.
+const PAIRS_MAX: usize = 16 * 1024;
+/// If fewer than one in this many spans is left, a condition is asked of those only.
+const FEW_SPANS: usize = 8;
+
+/// A test of one column's values, for [`SpanChunk::excludes`].
+pub struct ValueTest<'a> {
+    /// What may pass, if the column is of attribute values.
+    pub passing: Passing,
+    condition: &'a Condition,
+    /// Which of the condition's columns.
+    column: usize,
+}
+
+impl ValueTest<'_> {
+    /// Whether one of these values of the column passes.
+    pub fn passes_any(&self, values: &ArrayRef) -> Result<bool> {
+        if values.is_empty() {
+            return Ok(false);
+        }
+        let others = |c: &SpanColumn| new_null_array(&c.data_type(), values.len());
+        let arrays = self.condition.columns.iter().enumerate();
+        let arrays = arrays.map(|(i, c)| if i == self.column { values.clone() } else { others(c) }).collect();
+        // Values that no span has may make the condition fail; nothing is excluded by that.
+        Ok(self.condition.evaluate(arrays, values.len()).map_or(true, |verdicts| verdicts.true_count() > 0))
+    }
+}
+
+/// A condition that all spans of the answer meet, together with others.
+#[derive(Debug)]
+struct Condition {
+    /// Over `schema`.
+    expr: Arc<dyn PhysicalExpr>,
+    schema: SchemaRef,
+    columns: Vec<SpanColumn>,
+    passing: Passing,
+}
+
+impl Condition {
+    fn new(all: &[SpanColumn], expr: &Arc<dyn PhysicalExpr>) -> Result<Self> {
+        let at: BTreeSet<usize> = collect_columns(expr).iter().map(|c| c.index()).collect();
+        let columns: Vec<SpanColumn> = at.iter().filter_map(|i| all.get(*i).cloned()).collect();
+        let schema = Arc::new(Schema::new(columns.iter().map(SpanColumn::field).collect::<Vec<_>>()));
+        let test = (expr.as_ref() as &dyn std::any::Any).downcast_ref::<ScalarFunctionExpr>();
+        let test = test.and_then(|f| (f.fun().inner().as_ref() as &dyn std::any::Any).downcast_ref::<SpanFilter>());
+        Ok(Self {
+            expr: reassign_expr_columns(expr.clone(), &schema)?,
+            schema,
+            columns,
+            passing: test.map_or(Passing::ANYTHING, |filter| filter.test().passing()),
+        })
+    }
+
+    /// Where to begin: what there is one of for many spans, then what has codes, then numbers, then attributes.
+    fn cost(&self) -> usize {
+        let of = |column: &SpanColumn| match column {
+            SpanColumn::Field(field) => match field {
+                SpanField::RootServiceName | SpanField::RootSpanName | SpanField::TraceStartTime | SpanField::TraceEndTime => 1,
+                SpanField::TraceDurationNs | SpanField::TraceId => 1,
+                SpanField::ServiceName | SpanField::ScopeName | SpanField::ScopeVersion => 2,
+                SpanField::Name | SpanField::Kind | SpanField::KindCode | SpanField::Status | SpanField::StatusCode => 3,
+                SpanField::ResourceAttributes | SpanField::ScopeAttributes => 40,
+                SpanField::SpanAttributes | SpanField::Events | SpanField::Links => 100,
+                _ => 5,
+            },
+            SpanColumn::Attribute { scope: AttributeScope::Resource | AttributeScope::Instrumentation, .. } => 3,
+            SpanColumn::Attribute { scope: AttributeScope::Span, .. } => 10,
+            _ => 30,
+        };
+        self.columns.iter().map(of).sum()
+    }
+
+    /// Whether no span of a chunk can meet the condition. With several columns that is known only if each alone decides.
+    async fn excludes(&self, chunk: &mut dyn SpanChunk) -> Result<bool> {
+        if self.columns.is_empty() || self.columns.len() > 1 && self.passing.absent {
+            return Ok(false);
+        }
+        for (i, column) in self.columns.iter().enumerate() {
+            if !chunk.excludes(column, &ValueTest { passing: self.passing, condition: self, column: i }).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn evaluate(&self, arrays: Vec<ArrayRef>, rows: usize) -> Result<BooleanArray> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        // What a dictionary holds may be NULL where no span's value is.
+        let fields = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let batch = RecordBatch::try_new_with_options(schema, arrays, &options)?;
+        let value = self.expr.evaluate(&batch)?.into_array(rows)?;
+        let mask = as_boolean_array(&value)?;
+        Ok(if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() })
+    }
+
+    /// The spans, of those in `before`, for which the condition is true.
+    fn spans(&self, chunk: &mut dyn SpanChunk, before: Option<&BooleanBuffer>) -> Result<BooleanBuffer> {
+        // Values that no span has may make the condition fail: then it is asked of spans.
+        if let Some(Ok(mask)) = self.spans_by_code(chunk)? {
+            return Ok(and(mask, before));
+        }
+        match before {
+            Some(before) if before.count_set_bits() < chunk.span_count() / FEW_SPANS => self.spans_of(chunk, before),
+            Some(before) => match self.spans_of_all(chunk) {
+                Ok(mask) => Ok(&mask & before),
+                Err(_) => self.spans_of(chunk, before),
+            },
+            None => self.spans_of_all(chunk),
+        }
+    }
+
+    /// Asks of the values that one or two columns have; `None` if they have too many.
+    fn spans_by_code(&self, chunk: &mut dyn SpanChunk) -> Result<Option<Result<BooleanBuffer>>> {
+        Ok(match &self.columns[..] {
+            [column] => chunk.coded(column)?.map(|coded| {
+                let verdicts = self.evaluate(vec![coded.values.clone()], coded.values.len())?;
+                Ok(coded.spans_where(&verdicts))
+            }),
+            [first, second] => {
+                let (Some(first), Some(second)) = (chunk.coded(first)?, chunk.coded(second)?) else { return Ok(None) };
+                if first.values.len().saturating_mul(second.values.len()) > PAIRS_MAX {
+                    return Ok(None);
+                }
+                let pairs = first.pairs_with(&second)?;
+                Some(self.evaluate(pairs.values.to_vec(), pairs.count).map(|verdicts| pairs.spans_where(&verdicts)))
+            }
+            _ => None,
+        })
+    }
+
+    fn spans_of_all(&self, chunk: &mut dyn SpanChunk) -> Result<BooleanBuffer> {
+        let arrays = self.columns.iter().map(|c| chunk.column(c, None)).collect::<Result<Vec<_>>>()?;
+        Ok(self.evaluate(arrays, chunk.span_count())?.values().clone())
+    }
+
+    fn spans_of(&self, chunk: &mut dyn SpanChunk, some: &BooleanBuffer) -> Result<BooleanBuffer> {
+        let some: UInt32Array = some.set_indices().map(|i| i as u32).collect::<Vec<_>>().into();
+        let arrays = self.columns.iter().map(|c| chunk.column(c, Some(&some))).collect::<Result<Vec<_>>>()?;
+        let verdicts = self.evaluate(arrays, some.len())?;
+        let mut mask = BooleanBufferBuilder::new(chunk.span_count());
+        mask.append_n(chunk.span_count(), false);
+        verdicts.values().set_indices().for_each(|i| mask.set_bit(some.value(i) as usize, true));
+        Ok(mask.finish())
+    }
+}
+
+fn and(mask: BooleanBuffer, before: Option<&BooleanBuffer>) -> BooleanBuffer {
+    before.map_or_else(|| mask.clone(), |before| &mask & before)
+}
+
+/// The filter of a scan: conditions that must all be true.
+#[derive(Debug)]
+pub(super) struct ScanFilter {
+    conditions: Vec<Condition>,
+}
+
+impl ScanFilter {
+    /// Takes a predicate over `all` columns apart; the cheapest condition comes first.
+    pub fn new(all: &[SpanColumn], predicate: Option<&Arc<dyn PhysicalExpr>>) -> Result<Self> {
+        let parts = predicate.map(split_conjunction).unwrap_or_default();
+        let mut conditions = parts.into_iter().map(|expr| Condition::new(all, expr)).collect::<Result<Vec<_>>>()?;
+        conditions.sort_by_key(Condition::cost);
+        Ok(Self { conditions })
+    }
+
+    /// The columns that the filter needs.
+    pub fn columns(&self) -> Vec<SpanColumn> {
+        let all: BTreeSet<&SpanColumn> = self.conditions.iter().flat_map(|c| &c.columns).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    /// Whether dictionaries and statistics exclude all spans of a chunk.
+    pub async fn excludes(&self, chunk: &mut dyn SpanChunk) -> Result<bool> {
+        for condition in &self.conditions {
+            if condition.excludes(chunk).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The spans of a chunk, with the filter's columns loaded, that pass; `None` if all do.
+    pub fn select(&self, chunk: &mut dyn SpanChunk) -> Result<Option<BooleanBuffer>> {
+        let mut mask: Option<BooleanBuffer> = None;
+        for condition in &self.conditions {
+            let left = condition.spans(chunk, mask.as_ref())?;
+            let none = left.count_set_bits() == 0;
+            mask = Some(left);
+            if none {
+                break;
+            }
+        }
+        Ok(mask.filter(|mask| mask.count_set_bits() < mask.len()))
+    }
+}
