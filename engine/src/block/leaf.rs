@@ -5,17 +5,23 @@
 
 use std::ops::Range;
 
-use arrow::array::StringArray;
+use arrow::{array::StringArray, buffer::BooleanBuffer};
 use bytes::Bytes;
 use parquet::basic::Compression;
 
 use super::{
     leaves::LeafColumn,
     levels::{count_max, decode_levels},
+    owners::{OwnerWalk, Presence, count_of},
     pages::{DataPage, Page, Pages},
     values::{Decoder, Dense},
 };
 use crate::error::{Error, Result};
+
+pub(super) use super::owners::{Levels, Owners};
+
+/// Values that room is made for before they are met: a corrupt footer may claim any number.
+const RESERVED_MAX: usize = 1 << 22;
 
 /// A leaf's values.
 #[derive(Clone, Debug)]
@@ -23,30 +29,6 @@ pub(super) struct Leaf {
     pub values: Dense,
     /// What the values belong to; `None` if value `i` belongs to thing `i`, or if it was not asked for.
     pub owners: Option<Owners>,
-}
-
-/// What each value of a leaf belongs to.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Owners {
-    /// The number of the owner of each value, ascending.
-    pub of_value: Vec<u32>,
-    /// Number of owners, those without a value too.
-    pub count: usize,
-}
-
-impl Owners {
-    /// Where the values of each owner start; one entry more than there are owners.
-    pub fn offsets(&self) -> Vec<u32> {
-        let mut offsets = Vec::with_capacity(self.count + 1);
-        offsets.push(0);
-        for (at, owner) in self.of_value.iter().enumerate() {
-            while offsets.len() <= *owner as usize {
-                offsets.push(at as u32);
-            }
-        }
-        offsets.resize(self.count + 1, self.of_value.len() as u32);
-        offsets
-    }
 }
 
 /// The undecoded pages of a leaf.
@@ -62,13 +44,6 @@ pub(super) struct LeafPages<'a> {
     pub row: Option<usize>,
 }
 
-/// Repetition and definition levels, one of each an entry; empty if the column has none.
-#[derive(Debug, Default)]
-pub(super) struct Levels {
-    pub reps: Vec<u8>,
-    pub defs: Vec<u8>,
-}
-
 impl LeafPages<'_> {
     /// Decodes the values and, for `owner_depth`, what things at that depth they belong to.
     pub fn decode(&self, owner_depth: Option<u32>) -> Result<Leaf> {
@@ -78,19 +53,74 @@ impl LeafPages<'_> {
             return Ok(Leaf { values, owners });
         }
         let mut walk = owner_depth.map(|depth| OwnerWalk::new(self.column, depth));
-        let mut levels = Levels::default();
-        let values = self.decode_values(|page, values| {
-            let Some(walk) = &mut walk else { return Ok(()) };
-            levels.reps.clear();
-            levels.defs.clear();
-            // Without a list of its own, a value's repetition level cannot say more than its definition level.
-            if self.column.max_rep > walk.depth {
-                decode_levels(&page.reps, self.column.max_rep, page.entries, &mut levels.reps)?;
-            }
-            decode_levels(&page.defs, self.column.max_def, page.entries, &mut levels.defs)?;
-            walk.page(&levels, values)
+        let values = self.decode_values(|page| match &mut walk {
+            Some(walk) => walk.page(page),
+            None => self.count_values(page),
         })?;
-        Ok(Leaf { values, owners: walk.map(|w| w.owners) })
+        Ok(Leaf { values, owners: walk.map(OwnerWalk::finish) })
+    }
+
+    /// Decodes the values of a leaf that a thing at the leaf's depth has at most one of, and which of the `due` things have
+    /// one: a bit each, or `None` if all have. Returns `None` if some thing has more than one.
+    pub fn decode_optional(&self, due: usize) -> Result<Option<(Dense, Option<BooleanBuffer>)>> {
+        let depth = self.column.depth;
+        let mut presence = Presence::new(self.column, depth, due.min(self.entries));
+        let values = match self.row {
+            Some(row) => {
+                let (values, mut levels) = self.decode_row(row)?;
+                presence.levels(&mut levels.defs);
+                values
+            }
+            None => self.decode_values(|page| presence.page(page))?,
+        };
+        match presence.things() {
+            things if things == due => Ok(Some((values, presence.finish()))),
+            things if things > due && self.column.max_rep > depth => Ok(None),
+            things => Err(Error::data(format!("values for {things} instead of {due}"))),
+        }
+    }
+
+    /// Decodes the values at `positions` (ascending) of a leaf that each of `due` things has exactly one of. Pages without
+    /// any of them are not decompressed.
+    pub fn decode_at(&self, positions: &[u32], due: usize) -> Result<Dense> {
+        if positions.last().is_some_and(|last| *last as usize >= due) {
+            return Err(Error::internal("a value is picked that a leaf does not have"));
+        }
+        // Where entries stand for empty lists only the levels can tell where the values are.
+        if self.row.is_some() || self.entries != due {
+            let Leaf { values, .. } = self.decode(None)?;
+            let found = values.len();
+            return if found == due { values.pick(positions) } else { Err(Error::data(format!("values for {found} instead of {due}"))) };
+        }
+        let mut decoder = Decoder::new(self.column.physical, self.column.text)?;
+        let mut pages = self.pages();
+        let (mut start, mut left, mut picks) = (0, positions, Vec::new());
+        while let Some(last) = left.first().map(|p| *p as usize) {
+            let page = pages.next_wanted(|entries| {
+                let wanted = last < start + entries;
+                start += if wanted { 0 } else { entries };
+                wanted
+            })?;
+            match page {
+                Some(Page::Dictionary(page)) => decoder.dictionary(&page)?,
+                Some(Page::Data(page)) => {
+                    if self.count_values(&page)? != page.entries {
+                        return Err(Error::data("levels and values do not fit together"));
+                    }
+                    let (here, behind) = left.split_at(left.partition_point(|p| (*p as usize) < start + page.entries));
+                    if here.len() == page.entries {
+                        decoder.page(&page, page.entries)?;
+                    } else {
+                        picks.clear();
+                        picks.extend(here.iter().map(|p| p - start as u32));
+                        decoder.page_at(&page, page.entries, &picks)?;
+                    }
+                    (start, left) = (start + page.entries, behind);
+                }
+                None => return Err(Error::data(format!("the column chunk ends {} entries early", pages.entries_left()))),
+            }
+        }
+        decoder.finish()
     }
 
     /// Decodes the values and all levels.
@@ -99,7 +129,7 @@ impl LeafPages<'_> {
             return self.decode_row(row);
         }
         let mut levels = Levels::default();
-        let values = self.decode_values(|page, _| self.append_levels(page, &mut levels))?;
+        let values = self.decode_values(|page| self.append_levels(page, &mut levels))?;
         Ok((values, levels))
     }
 
@@ -119,18 +149,30 @@ impl LeafPages<'_> {
         Pages::new(self.segments, self.codec, self.column.max_rep > 0, self.column.max_def > 0, self.entries)
     }
 
-    fn append_levels(&self, page: &DataPage, levels: &mut Levels) -> Result<()> {
+    /// Decodes the levels of a page, and says how many values it has.
+    fn append_levels(&self, page: &DataPage, levels: &mut Levels) -> Result<usize> {
         if self.column.max_rep > 0 {
             decode_levels(&page.reps, self.column.max_rep, page.entries, &mut levels.reps)?;
         }
-        if self.column.max_def > 0 {
-            decode_levels(&page.defs, self.column.max_def, page.entries, &mut levels.defs)?;
+        if self.column.max_def == 0 {
+            return Ok(page.entries);
         }
-        Ok(())
+        let before = levels.defs.len();
+        decode_levels(&page.defs, self.column.max_def, page.entries, &mut levels.defs)?;
+        Ok(count_of(&levels.defs[before..], self.column.max_def as u8))
     }
 
-    /// Decodes all values; `visit` sees each page and the number of its values.
-    fn decode_values(&self, mut visit: impl FnMut(&DataPage, usize) -> Result<()>) -> Result<Dense> {
+    /// The number of values of a page, by its header or its levels.
+    fn count_values(&self, page: &DataPage) -> Result<usize> {
+        match page.nulls {
+            Some(nulls) => Ok(page.entries - nulls),
+            None if self.column.max_def == 0 => Ok(page.entries),
+            None => count_max(&page.defs, self.column.max_def, page.entries),
+        }
+    }
+
+    /// Decodes all values; `visit` sees each page, and says how many values it has.
+    fn decode_values(&self, mut visit: impl FnMut(&DataPage) -> Result<usize>) -> Result<Dense> {
         let column = self.column;
         let mut decoder = Decoder::new(column.physical, column.text)?;
         let mut pages = self.pages();
@@ -140,14 +182,15 @@ impl LeafPages<'_> {
                 Page::Dictionary(_) if data => return Err(Error::data("a dictionary behind the data")),
                 Page::Dictionary(page) => decoder.dictionary(&page)?,
                 Page::Data(page) => {
+                    let values = visit(&page)?;
+                    if page.nulls.is_some_and(|nulls| page.entries - nulls != values) {
+                        return Err(Error::data("levels and values do not fit together"));
+                    }
+                    if !data && column.is_required() && self.row.is_none() {
+                        decoder.reserve(self.entries.min(RESERVED_MAX));
+                    }
                     data = true;
-                    let values = match page.nulls {
-                        Some(nulls) => page.entries - nulls,
-                        None if column.max_def == 0 => page.entries,
-                        None => count_max(&page.defs, column.max_def, page.entries)?,
-                    };
                     decoder.page(&page, values)?;
-                    visit(&page, values)?;
                 }
             }
         }
@@ -162,15 +205,15 @@ impl LeafPages<'_> {
         let mut levels = Levels::default();
         let (mut entries, mut counted) = (0, 0);
         let max_def = self.column.max_def as u8;
-        let values = self.decode_values(|page, values| {
-            self.append_levels(page, &mut levels)?;
+        let values = self.decode_values(|page| {
+            let values = self.append_levels(page, &mut levels)?;
             entries += page.entries;
             counted += values;
-            Ok(())
+            Ok(values)
         })?;
         let with_value = |range: Range<usize>| match max_def {
             0 => range.len(),
-            max => levels.defs[range].iter().filter(|d| **d == max).count(),
+            max => count_of(&levels.defs[range], max),
         };
         if with_value(0..entries) != counted || values.len() != counted {
             return Err(Error::data("levels and values do not fit together"));
@@ -193,62 +236,13 @@ impl LeafPages<'_> {
     }
 
     fn owners_of(&self, levels: &Levels, values: usize, depth: u32) -> Result<Owners> {
-        let mut walk = OwnerWalk::new(self.column, depth);
         if self.column.max_def == 0 {
             return Ok(Owners { of_value: (0..values as u32).collect(), count: values });
         }
-        walk.page(levels, values)?;
-        Ok(walk.owners)
-    }
-}
-
-/// Numbers the things at a depth while going through the levels of a leaf below them.
-struct OwnerWalk {
-    depth: u32,
-    max_def: u8,
-    owners: Owners,
-}
-
-impl OwnerWalk {
-    fn new(column: &LeafColumn, depth: u32) -> Self {
-        Self { depth, max_def: column.max_def as u8, owners: Owners::default() }
-    }
-
-    fn page(&mut self, levels: &Levels, values: usize) -> Result<()> {
-        let (depth, max_def) = (self.depth as u8, self.max_def);
-        let before = self.owners.of_value.len();
-        let mut count = self.owners.count;
-        let mut strays = false;
-        let mut entry = |rep: u8, def: u8| {
-            // A thing starts where its list goes on or a list above it does, unless that one is empty.
-            count += usize::from(rep <= depth && def >= depth);
-            strays |= rep > def;
-            if def == max_def {
-                strays |= count == 0;
-                self.owners.of_value.push(count.wrapping_sub(1) as u32);
-            }
-        };
-        if levels.reps.is_empty() {
-            levels.defs.iter().for_each(|def| entry(0, *def));
-        } else {
-            levels.reps.iter().zip(&levels.defs).for_each(|(rep, def)| entry(*rep, *def));
+        let mut walk = OwnerWalk::new(self.column, depth);
+        match walk.levels(levels)? {
+            found if found == values => Ok(walk.finish()),
+            _ => Err(Error::data("levels and values do not fit together")),
         }
-        self.owners.count = count;
-        if strays || self.owners.of_value.len() - before != values {
-            return Err(Error::data("levels and values do not fit together"));
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn offsets_of_owners_without_values() {
-        let owners = Owners { of_value: vec![1, 1, 3], count: 6 };
-        assert_eq!(owners.offsets(), [0, 0, 2, 2, 3, 3, 3]);
-        assert_eq!(Owners::default().offsets(), [0]);
     }
 }

@@ -3,16 +3,15 @@
 //! Both kinds of data page come out alike. In V2 the levels lie before the (perhaps compressed) values; in V1 they are at
 //! the head of the compressed page, each with its length. Every size is checked against the bytes that are there.
 
-use std::io::Read;
-
 use bytes::Bytes;
 use parquet::basic::Compression;
 
-use super::thrift::{Encoding, PageHeader, PageKind, page_header};
+use super::{
+    decompress::decompress,
+    thrift::{Encoding, PageHeader, PageKind, page_header},
+};
 use crate::error::{Error, Result};
 
-/// The largest page that is decompressed, in bytes.
-const PAGE_BYTES_MAX: usize = 1 << 30;
 /// Entries (values and nulls) of a column chunk that are believed; run-length encoded levels could claim any number.
 pub(super) const CHUNK_ENTRIES_MAX: usize = 1 << 28;
 
@@ -73,6 +72,18 @@ impl<'a> Pages<'a> {
             Some((header, stored)) => self.page(header, stored).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Like [`next_page`](Self::next_page), but passes over data pages that are not `wanted`, which is asked with the number
+    /// of their entries. They are neither checked nor decompressed.
+    pub fn next_wanted(&mut self, mut wanted: impl FnMut(usize) -> bool) -> Result<Option<Page>> {
+        while let Some((header, stored)) = self.next_stored()? {
+            match header.kind {
+                PageKind::V1 { entries, .. } | PageKind::V2 { entries, .. } if !wanted(entries) => self.count(entries)?,
+                _ => return self.page(header, stored).map(Some),
+            }
+        }
+        Ok(None)
     }
 
     /// The dictionary, if all data pages use it. Nothing but the dictionary is decompressed; no page is left after this.
@@ -176,72 +187,4 @@ fn cut_levels(page: &mut Bytes) -> Result<Bytes> {
 /// Not of kind `Unsupported`: that means a block which may be passed over, and this one must not be.
 fn unsupported(what: String) -> Error {
     Error::data(format!("{what} is not supported"))
-}
-
-/// Decompresses the values of a page. `len` is what the header claims: believed only as far as memory goes.
-fn decompress(codec: Compression, stored: Bytes, len: usize) -> Result<Bytes> {
-    if codec == Compression::UNCOMPRESSED {
-        return if stored.len() == len { Ok(stored) } else { Err(Error::data("the sizes of an uncompressed page differ")) };
-    }
-    if len == 0 {
-        return Ok(Bytes::new()); // a page of nulls; some writers store no bytes at all then
-    }
-    if len > PAGE_BYTES_MAX {
-        return Err(Error::data(format!("a page of {len} bytes is over the limit of {PAGE_BYTES_MAX}")));
-    }
-    let wrong = |e: Box<dyn std::error::Error + Send + Sync>| Error::data("a page cannot be decompressed").with_source(e);
-    let bytes = match codec {
-        Compression::SNAPPY => {
-            // The buffer is zeroed first, so the length is checked before it is believed.
-            if snap::raw::decompress_len(&stored).map_err(|e| wrong(e.into()))? != len {
-                return Err(Error::data("the length of a snappy page is wrong"));
-            }
-            if len / 64 > stored.len() {
-                return Err(Error::data("a snappy page claims more bytes than it can hold"));
-            }
-            snap::raw::Decoder::new().decompress_vec(&stored).map_err(|e| wrong(e.into()))?
-        }
-        Compression::ZSTD(_) => zstd::bulk::decompress(&stored, len).map_err(|e| wrong(e.into()))?,
-        Compression::LZ4_RAW => {
-            if len / 256 > stored.len() {
-                return Err(Error::data("an lz4 page claims more bytes than it can hold"));
-            }
-            lz4_flex::block::decompress(&stored, len).map_err(|e| wrong(e.into()))?
-        }
-        Compression::GZIP(_) => {
-            let mut out = Vec::new();
-            flate2::read::MultiGzDecoder::new(&stored[..]).take(len as u64 + 1).read_to_end(&mut out).map_err(|e| wrong(e.into()))?;
-            out
-        }
-        other => return Err(unsupported(format!("compression {other}"))),
-    };
-    if bytes.len() == len { Ok(bytes.into()) } else { Err(Error::data("a page decompresses to a wrong length")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codecs_give_back_what_was_stored() {
-        let plain = b"trace trace trace trace trace".repeat(20);
-        let gzip = {
-            let mut e = flate2::read::GzEncoder::new(&plain[..], flate2::Compression::fast());
-            let mut out = Vec::new();
-            e.read_to_end(&mut out).unwrap();
-            out
-        };
-        for (codec, stored) in [
-            (Compression::UNCOMPRESSED, plain.clone()),
-            (Compression::SNAPPY, snap::raw::Encoder::new().compress_vec(&plain).unwrap()),
-            (Compression::ZSTD(Default::default()), zstd::bulk::compress(&plain, 3).unwrap()),
-            (Compression::LZ4_RAW, lz4_flex::block::compress(&plain)),
-            (Compression::GZIP(Default::default()), gzip),
-        ] {
-            let stored = Bytes::from(stored);
-            assert_eq!(decompress(codec, stored.clone(), plain.len()).unwrap(), plain, "{codec}");
-            assert!(decompress(codec, stored.clone(), plain.len() + 1).is_err(), "{codec}");
-            assert!(decompress(codec, stored.slice(..stored.len() / 2), plain.len()).is_err(), "{codec}");
-        }
-    }
 }

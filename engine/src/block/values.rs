@@ -6,13 +6,17 @@
 use std::ops::Range;
 
 use arrow::{
-    array::{Array, AsArray, BinaryArray, StringArray},
-    buffer::{Buffer, OffsetBuffer, ScalarBuffer},
+    array::{Array, ArrayRef, AsArray, BinaryArray, Int32Array, StringArray, UInt32Array},
+    buffer::ScalarBuffer,
+    compute::take,
 };
 use parquet::basic::Type;
 
 use super::{
-    levels::{Hybrid, Run, decode_codes, unpack, varint},
+    bits::unpack,
+    byte_arrays::ByteArrays,
+    delta::decode_delta,
+    levels::{decode_codes, decode_hybrid},
     pages::{DataPage, DictionaryPage},
     thrift::Encoding,
 };
@@ -83,6 +87,24 @@ impl Dense {
             Self::Text(Text { codes: None, values }) => Self::Text(Text { codes: None, values: values.slice(at, len) }),
         }
     }
+    /// The values at these positions. They must be inside.
+    pub fn pick(&self, positions: &[u32]) -> Result<Self> {
+        fn some<T: Copy>(values: &[T], positions: &[u32]) -> Vec<T> {
+            positions.iter().map(|at| values[*at as usize]).collect()
+        }
+        let taken = |values: &dyn Array| -> Result<ArrayRef> { Ok(take(values, &UInt32Array::from(positions.to_vec()), None)?) };
+        Ok(match self {
+            Self::Int32(v) => Self::Int32(some(v, positions).into()),
+            Self::Int64(v) => Self::Int64(some(v, positions).into()),
+            Self::Double(v) => Self::Double(some(v, positions).into()),
+            Self::Bool(v) => Self::Bool(some(v, positions).into()),
+            Self::Bytes(v) => Self::Bytes(taken(v)?.as_binary::<i32>().clone()),
+            Self::Text(Text { codes: Some(codes), values }) => {
+                Self::Text(Text { codes: Some(some(codes, positions).into()), values: values.clone() })
+            }
+            Self::Text(Text { codes: None, values }) => Self::Text(Text { codes: None, values: taken(values)?.as_string::<i32>().clone() }),
+        })
+    }
 }
 
 /// Collects the pages of one leaf.
@@ -121,6 +143,17 @@ impl Decoder {
         }
     }
 
+    /// Makes room for `count` values more. Best called when the dictionary is known.
+    pub fn reserve(&mut self, count: usize) {
+        match self {
+            Self::Int32(n) => n.out.reserve(count),
+            Self::Int64(n) => n.out.reserve(count),
+            Self::Double(n) => n.out.reserve(count),
+            Self::Text(b) | Self::Bytes(b) => b.reserve(count),
+            Self::Bool(out) => out.reserve(count),
+        }
+    }
+
     /// Decodes the `count` values of a page.
     pub fn page(&mut self, page: &DataPage, count: usize) -> Result<()> {
         if count == 0 {
@@ -132,6 +165,27 @@ impl Decoder {
             Self::Double(n) => n.page(page, count),
             Self::Text(b) | Self::Bytes(b) => b.page(page, count),
             Self::Bool(out) => booleans(page, count, out),
+        }
+    }
+
+    /// Decodes those of the `count` values of a page that are at `picks`, ascending.
+    pub fn page_at(&mut self, page: &DataPage, count: usize, picks: &[u32]) -> Result<()> {
+        match picks.last() {
+            None => return Ok(()),
+            Some(last) if *last as usize >= count => return Err(Error::internal("a value is picked that a page does not have")),
+            Some(_) => {}
+        }
+        match self {
+            Self::Int32(n) => n.page_at(page, count, picks),
+            Self::Int64(n) => n.page_at(page, count, picks),
+            Self::Double(n) => n.page_at(page, count, picks),
+            Self::Text(b) | Self::Bytes(b) => b.page_at(page, count, picks),
+            Self::Bool(out) => {
+                let start = out.len();
+                booleans(page, count, out)?;
+                keep(out, start, picks);
+                Ok(())
+            }
         }
     }
 
@@ -151,8 +205,8 @@ impl Decoder {
                 match b.dictionary {
                     None => Dense::Bytes(values),
                     Some(_) => {
-                        let codes = arrow::array::Int32Array::new(b.codes.into(), None);
-                        Dense::Bytes(arrow::compute::take(&values, &codes, None)?.as_binary::<i32>().clone())
+                        let codes = Int32Array::new(b.codes.into(), None);
+                        Dense::Bytes(take(&values, &codes, None)?.as_binary::<i32>().clone())
                     }
                 }
             }
@@ -160,11 +214,19 @@ impl Decoder {
     }
 }
 
+/// Of the values from `start` on, keeps those at `picks` (ascending, counted from `start`).
+pub(super) fn keep<T: Copy>(values: &mut Vec<T>, start: usize, picks: &[u32]) {
+    for (to, from) in picks.iter().enumerate() {
+        values[start + to] = values[start + *from as usize];
+    }
+    values.truncate(start + picks.len());
+}
+
 fn cut_off() -> Error {
     Error::data("the values of a page are cut off")
 }
 
-fn unsupported(encoding: Encoding) -> Error {
+pub(super) fn unsupported(encoding: Encoding) -> Error {
     Error::data(format!("encoding {encoding:?} is not supported here"))
 }
 
@@ -172,12 +234,14 @@ fn unsupported(encoding: Encoding) -> Error {
 pub(super) trait Number: Copy + Default + std::fmt::Debug {
     const BYTES: usize;
     fn from_le(bytes: &[u8]) -> Self;
-    /// `None` for numbers that are not integers.
-    fn from_int(value: i64) -> Option<Self>;
+    /// Adds the numbers that the bytes are.
+    fn plain(bytes: &[u8], out: &mut Vec<Self>);
+    /// Decodes `count` numbers that are stored as differences; an error for numbers that are not integers.
+    fn delta(bytes: &[u8], count: usize, out: &mut Vec<Self>) -> Result<()>;
 }
 
 macro_rules! number {
-    ($type:ty, $from_int:expr) => {
+    ($type:ty, $delta:expr) => {
         impl Number for $type {
             const BYTES: usize = size_of::<$type>();
             fn from_le(bytes: &[u8]) -> Self {
@@ -185,27 +249,32 @@ macro_rules! number {
                 raw.copy_from_slice(bytes);
                 <$type>::from_le_bytes(raw)
             }
-            fn from_int(value: i64) -> Option<Self> {
-                $from_int(value)
+            fn plain(bytes: &[u8], out: &mut Vec<Self>) {
+                out.extend(bytes.as_chunks().0.iter().map(|raw| <$type>::from_le_bytes(*raw)));
+            }
+            fn delta(bytes: &[u8], count: usize, out: &mut Vec<Self>) -> Result<()> {
+                $delta(bytes, count, out)
             }
         }
     };
 }
-number!(i32, |v| Some(v as i32));
-number!(i64, Some);
-number!(f64, |_| None);
+number!(i32, |bytes, count, out| decode_delta(bytes, count, out).map(drop));
+number!(i64, |bytes, count, out| decode_delta(bytes, count, out).map(drop));
+number!(f64, |_, _, _| Err(unsupported(Encoding::DeltaBinaryPacked)));
 
 /// Numbers decoded so far.
 #[derive(Debug, Default)]
 pub(super) struct Numbers<T> {
     dictionary: Option<Vec<T>>,
+    /// Codes of the page that is being decoded.
+    codes: Vec<i32>,
     out: Vec<T>,
 }
 
 impl<T: Number> Numbers<T> {
     fn set_dictionary(&mut self, page: &DictionaryPage) -> Result<()> {
         let mut values = Vec::new();
-        plain(&page.bytes, page.values, &mut values)?;
+        T::plain(plain_bytes::<T>(&page.bytes, page.values)?, &mut values);
         self.dictionary = Some(values);
         Ok(())
     }
@@ -213,249 +282,58 @@ impl<T: Number> Numbers<T> {
     fn page(&mut self, page: &DataPage, count: usize) -> Result<()> {
         let out = &mut self.out;
         match page.encoding {
-            Encoding::Plain => plain(&page.values, count, out),
+            Encoding::Plain => T::plain(plain_bytes::<T>(&page.values, count)?, out),
             Encoding::Dictionary => {
                 let dictionary = self.dictionary.as_ref().ok_or_else(|| Error::data("dictionary codes without a dictionary"))?;
-                let mut codes = Vec::new();
-                decode_codes(&page.values, dictionary.len(), count, &mut codes)?;
-                out.extend(codes.iter().map(|c| dictionary[*c as usize]));
-                Ok(())
+                self.codes.clear();
+                decode_codes(&page.values, dictionary.len(), count, &mut self.codes)?;
+                out.extend(self.codes.iter().map(|c| dictionary[*c as usize]));
             }
-            Encoding::DeltaBinaryPacked if T::from_int(0).is_some() => {
-                delta(&page.values, count, |v| out.extend(T::from_int(v)))?;
-                Ok(())
-            }
+            Encoding::DeltaBinaryPacked => T::delta(&page.values, count, out)?,
             Encoding::ByteStreamSplit => {
-                let bytes = page.values.get(..count.saturating_mul(T::BYTES)).ok_or_else(cut_off)?;
+                let bytes = plain_bytes::<T>(&page.values, count)?;
                 let mut raw = vec![0; T::BYTES];
                 for i in 0..count {
                     raw.iter_mut().enumerate().for_each(|(stream, byte)| *byte = bytes[stream * count + i]);
                     out.push(T::from_le(&raw));
                 }
-                Ok(())
-            }
-            other => Err(unsupported(other)),
-        }
-    }
-}
-
-fn plain<T: Number>(bytes: &[u8], count: usize, out: &mut Vec<T>) -> Result<()> {
-    let bytes = bytes.get(..count.saturating_mul(T::BYTES)).ok_or_else(cut_off)?;
-    out.extend(bytes.chunks_exact(T::BYTES).map(T::from_le));
-    Ok(())
-}
-
-fn booleans(page: &DataPage, count: usize, out: &mut Vec<u8>) -> Result<()> {
-    match page.encoding {
-        Encoding::Plain => unpack(&page.values, 1, count, |bit| out.push(bit as u8)),
-        Encoding::Rle => {
-            let mut runs = Hybrid::new(page.values.get(4..).ok_or_else(cut_off)?, 1, count)?;
-            while let Some(run) = runs.next_run()? {
-                match run {
-                    Run::Repeat { value, count } => out.resize(out.len() + count, u8::from(value != 0)),
-                    Run::Packed { bytes, count } => unpack(bytes, 1, count, |bit| out.push(bit as u8))?,
-                }
-            }
-            Ok(())
-        }
-        other => Err(unsupported(other)),
-    }
-}
-
-/// Decodes DELTA_BINARY_PACKED: `count` integers, given to `put` one by one. Returns where the sequence ends.
-fn delta(bytes: &[u8], count: usize, mut put: impl FnMut(i64)) -> Result<usize> {
-    let mut at = 0;
-    let block = varint(bytes, &mut at)?;
-    let minis = varint(bytes, &mut at)?;
-    let total = varint(bytes, &mut at)?;
-    let mut value = zigzag(varint(bytes, &mut at)?);
-    if total != count as u64 {
-        return Err(Error::data(format!("a page has {total} values where {count} are due")));
-    }
-    let per_mini = block.checked_div(minis).filter(|n| *n > 0 && n % 8 == 0 && block % minis == 0);
-    let (Some(per_mini), true) = (per_mini.and_then(|n| usize::try_from(n).ok()), minis <= 1 << 16) else {
-        return Err(Error::data("a delta-encoded page has an impossible block size"));
-    };
-    if count == 0 {
-        return Ok(at);
-    }
-    put(value);
-    let mut left = count - 1;
-    while left > 0 {
-        let min_delta = zigzag(varint(bytes, &mut at)?);
-        let widths_at = at;
-        at += minis as usize;
-        if at > bytes.len() {
-            return Err(cut_off());
-        }
-        for &width in &bytes[widths_at..widths_at + minis as usize] {
-            if left == 0 {
-                break; // widths of miniblocks that are not there may be anything
-            }
-            let rest = &bytes[at..];
-            let len = (per_mini / 8).saturating_mul(usize::from(width)).min(rest.len());
-            let here = left.min(per_mini);
-            unpack(&rest[..len], u32::from(width), here, |d| {
-                value = value.wrapping_add(min_delta).wrapping_add(d as i64);
-                put(value);
-            })?;
-            at += len;
-            left -= here;
-        }
-    }
-    Ok(at)
-}
-
-fn zigzag(n: u64) -> i64 {
-    (n >> 1) as i64 ^ -((n & 1) as i64)
-}
-
-/// Byte arrays decoded so far.
-#[derive(Debug, Default)]
-pub(super) struct ByteArrays {
-    /// Length of the dictionary, if there is one.
-    dictionary: Option<usize>,
-    /// Used if there is a dictionary.
-    codes: Vec<i32>,
-    /// The dictionary's values first; then those of pages that do not use it.
-    values: Packed,
-}
-
-impl ByteArrays {
-    fn set_dictionary(&mut self, page: &DictionaryPage) -> Result<()> {
-        if self.values.len() > 0 {
-            return Err(Error::data("a dictionary that does not come first"));
-        }
-        plain_bytes(&page.bytes, page.values, &mut self.values)?;
-        self.dictionary = Some(self.values.len());
-        Ok(())
-    }
-
-    fn page(&mut self, page: &DataPage, count: usize) -> Result<()> {
-        let before = self.values.len();
-        match page.encoding {
-            Encoding::Dictionary => {
-                let limit = self.dictionary.ok_or_else(|| Error::data("dictionary codes without a dictionary"))?;
-                return decode_codes(&page.values, limit, count, &mut self.codes);
-            }
-            Encoding::Plain => plain_bytes(&page.values, count, &mut self.values)?,
-            Encoding::DeltaLengthByteArray => {
-                let (lengths, at) = lengths(&page.values, count)?;
-                self.values.extend(&page.values[at..], &lengths)?;
-            }
-            Encoding::DeltaByteArray => {
-                let (prefixes, at) = lengths(&page.values, count)?;
-                let (suffixes, suffixes_at) = lengths(&page.values[at..], count)?;
-                self.values.extend_shared(&page.values[at + suffixes_at..], &prefixes, &suffixes)?;
             }
             other => return Err(unsupported(other)),
         }
-        if self.dictionary.is_some() {
-            self.codes.extend((before..self.values.len()).map(|i| i as i32));
+        Ok(())
+    }
+
+    fn page_at(&mut self, page: &DataPage, count: usize, picks: &[u32]) -> Result<()> {
+        let start = self.out.len();
+        if page.encoding == Encoding::Plain {
+            let bytes = plain_bytes::<T>(&page.values, count)?;
+            self.out.extend(picks.iter().map(|at| T::from_le(&bytes[*at as usize * T::BYTES..][..T::BYTES])));
+        } else {
+            self.page(page, count)?;
+            keep(&mut self.out, start, picks);
         }
         Ok(())
     }
 }
 
-fn plain_bytes(bytes: &[u8], count: usize, out: &mut Packed) -> Result<()> {
-    let mut rest = bytes;
-    for _ in 0..count {
-        let (len, tail) = rest.split_first_chunk().ok_or_else(cut_off)?;
-        let len = u32::from_le_bytes(*len) as usize;
-        out.push(tail.get(..len).ok_or_else(cut_off)?)?;
-        rest = &tail[len..];
-    }
-    Ok(())
+/// The bytes of `count` numbers.
+fn plain_bytes<T: Number>(bytes: &[u8], count: usize) -> Result<&[u8]> {
+    bytes.get(..count.saturating_mul(T::BYTES)).ok_or_else(cut_off)
 }
 
-/// Delta-encoded lengths, and where they end.
-fn lengths(bytes: &[u8], count: usize) -> Result<(Vec<usize>, usize)> {
-    let mut out = Vec::new();
-    let mut negative = false;
-    let at = delta(bytes, count, |len| {
-        negative |= len < 0;
-        out.push(len as usize);
-    })?;
-    if negative { Err(Error::data("a byte array with a negative length")) } else { Ok((out, at)) }
-}
-
-/// Byte strings in one buffer.
-#[derive(Debug)]
-struct Packed {
-    offsets: Vec<i32>,
-    bytes: Vec<u8>,
-}
-
-impl Default for Packed {
-    fn default() -> Self {
-        Self { offsets: vec![0], bytes: Vec::new() }
-    }
-}
-
-impl Packed {
-    fn len(&self) -> usize {
-        self.offsets.len() - 1
-    }
-
-    fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.bytes.extend_from_slice(bytes);
-        self.close()
-    }
-
-    /// Ends a value at the end of the buffer.
-    fn close(&mut self) -> Result<()> {
-        let end = i32::try_from(self.bytes.len())
-            .map_err(|_| Error::data("the values of a column chunk are over 2 GiB: use smaller row groups"))?;
-        self.offsets.push(end);
-        Ok(())
-    }
-
-    fn extend(&mut self, bytes: &[u8], lengths: &[usize]) -> Result<()> {
-        let mut at = 0usize;
-        for len in lengths {
-            let end = at.checked_add(*len).ok_or_else(cut_off)?;
-            self.push(bytes.get(at..end).ok_or_else(cut_off)?)?;
-            at = end;
+fn booleans(page: &DataPage, count: usize, out: &mut Vec<u8>) -> Result<()> {
+    let start = out.len();
+    match page.encoding {
+        Encoding::Plain if page.values.len() < count.div_ceil(8) => Err(cut_off()),
+        Encoding::Plain => {
+            out.resize(start + count, 0);
+            unpack(&page.values, 1, &mut out[start..])
         }
-        Ok(())
-    }
-
-    /// Values that share a prefix with the value before them in the page.
-    fn extend_shared(&mut self, bytes: &[u8], prefixes: &[usize], suffixes: &[usize]) -> Result<()> {
-        let (mut at, mut last) = (0usize, self.bytes.len()..self.bytes.len());
-        for (prefix, suffix) in prefixes.iter().zip(suffixes) {
-            let end = at.checked_add(*suffix).ok_or_else(cut_off)?;
-            let suffix = bytes.get(at..end).ok_or_else(cut_off)?;
-            if *prefix > last.len() {
-                return Err(Error::data("a byte array shares more with the one before than that has"));
-            }
-            let start = self.bytes.len();
-            self.bytes.extend_from_within(last.start..last.start + prefix);
-            self.bytes.extend_from_slice(suffix);
-            self.close()?;
-            last = start..self.bytes.len();
-            at = end;
+        Encoding::Rle => {
+            decode_hybrid(page.values.get(4..).ok_or_else(cut_off)?, 1, count, out)?;
+            out[start..].iter_mut().for_each(|bit| *bit = u8::from(*bit != 0));
+            Ok(())
         }
-        Ok(())
-    }
-
-    fn into_binary(self) -> BinaryArray {
-        BinaryArray::new(OffsetBuffer::new(self.offsets.into()), Buffer::from_vec(self.bytes), None)
-    }
-
-    /// The values as text. What is not UTF-8 (Go does not check) comes out with replacement characters.
-    fn into_text(self) -> Result<StringArray> {
-        let binary = self.into_binary();
-        match StringArray::try_new(binary.offsets().clone(), binary.values().clone(), None) {
-            Ok(text) => Ok(text),
-            Err(_) => {
-                let mut lossy = Packed::default();
-                for value in binary.iter().flatten() {
-                    lossy.push(String::from_utf8_lossy(value).as_bytes())?;
-                }
-                let binary = lossy.into_binary();
-                Ok(StringArray::try_new(binary.offsets().clone(), binary.values().clone(), None)?)
-            }
-        }
+        other => Err(unsupported(other)),
     }
 }
