@@ -17,8 +17,8 @@ use datafusion::{
 use tracehouse_engine::{Error, scan::SpanColumn};
 
 use crate::{
-    eval::{FieldColumns, Regexes, Rows, columns_of, regexes_of},
-    syntax::{BinaryOp, Field, FieldExpr, Static},
+    eval::{FieldColumns, Regexes, Rows, columns_of, regexes_of, turned},
+    syntax::{BinaryOp, Field, FieldExpr, Intrinsic, Static},
 };
 
 /// Name of the table in TraceQL plans.
@@ -81,6 +81,23 @@ impl TraceqlFilter {
             regexes,
             signature: Signature::one_of(vec![TypeSignature::VariadicAny, TypeSignature::Nullary], Volatility::Immutable),
         })
+    }
+
+    /// Whether the filter only asks if a span is a root: `nestedSetParent < 0` and its like, which hold for -1 or not, and for
+    /// all other values alike.
+    pub fn asks_for_roots(&self) -> bool {
+        let FieldExpr::Binary { op, lhs, rhs } = &self.expr else { return false };
+        let (op, field, literal) = match (lhs.as_ref(), rhs.as_ref()) {
+            (FieldExpr::Field(field), FieldExpr::Static(Static::Int(literal))) => (*op, field, *literal),
+            (FieldExpr::Static(Static::Int(literal)), FieldExpr::Field(field)) => (turned(*op), field, *literal),
+            _ => return false,
+        };
+        let alike = match op {
+            BinaryOp::Lt | BinaryOp::Ge => literal <= 0,
+            BinaryOp::Le | BinaryOp::Gt | BinaryOp::Eq | BinaryOp::Ne => literal < 0,
+            _ => false,
+        };
+        *field == Field::Intrinsic(Intrinsic::NestedSetParent) && alike
     }
 
     fn evaluate(&self, arrays: &[ArrayRef], spans: usize) -> Result<BooleanArray, Error> {
