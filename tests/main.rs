@@ -15,4 +15,5 @@ mod crash;
 mod data;
 mod fuzz;
 mod scripts;
+mod split;
 mod tidy;

@@ -17,6 +17,12 @@ pub struct Config {
     pub live_chunk_spans: usize,
     /// Number of blocks whose footers are kept in memory.
     pub footer_cache_blocks: usize,
+    /// Spans of a trace are put together across the blocks that overlap a query's time range or lie within so many seconds
+    /// of it.
+    pub trace_parts_seconds: u64,
+    /// Trace ids of blocks that are kept in memory (16 bytes each), to know which traces lie in several blocks. Of more, the
+    /// traces of older blocks are taken as they are stored.
+    pub trace_ids_cached_max: usize,
     /// How many blocks may fail to be read before a query fails; failed blocks are reported.
     pub tolerate_failed_blocks: u32,
     /// False-positive rate of the bloom filters of trace ids.
@@ -35,6 +41,8 @@ impl Default for Config {
             scan_parallelism: 0,
             live_chunk_spans: 65_536,
             footer_cache_blocks: 4096,
+            trace_parts_seconds: 3600,
+            trace_ids_cached_max: 4_000_000,
             tolerate_failed_blocks: 0,
             bloom_false_positive: 0.01,
             bloom_shard_size_bytes: 102_400,

@@ -15,6 +15,7 @@ use crate::{
     store::BlockStore,
     tenant::TenantId,
     trace::{Trace, TraceId},
+    whole::PartsCache,
 };
 
 /// Blocks looked into at the same time when a trace is asked for by id.
@@ -27,6 +28,7 @@ pub struct Engine {
     catalog: Catalog,
     live: Arc<dyn LiveSpans>,
     footers: Arc<FooterCache>,
+    parts: PartsCache,
     config: Config,
 }
 
@@ -52,7 +54,7 @@ impl Engine {
     /// An engine over a store, without live spans and with an empty catalogue: call [`poll`](Self::poll) next.
     pub fn new(store: BlockStore, config: Config) -> Self {
         let footers = Arc::new(FooterCache::new(config.footer_cache_blocks));
-        Self { store, catalog: Catalog::default(), live: Arc::new(NoLiveSpans), footers, config }
+        Self { store, catalog: Catalog::default(), live: Arc::new(NoLiveSpans), footers, parts: PartsCache::default(), config }
     }
 
     /// Adds the live side.
@@ -65,6 +67,10 @@ impl Engine {
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    pub(crate) fn parts(&self) -> &PartsCache {
+        &self.parts
     }
 
     /// Where the blocks live.

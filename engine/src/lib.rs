@@ -12,6 +12,7 @@ pub mod scan;
 pub mod store;
 pub mod tenant;
 pub mod trace;
+pub mod whole;
 
 mod engine;
 
@@ -19,3 +20,4 @@ pub use engine::{Engine, FoundTrace, Snapshot};
 pub use error::{Error, ErrorKind, Result};
 pub use tenant::TenantId;
 pub use trace::{Trace, TraceId};
+pub use whole::{WholeTrace, WholeTraces};

@@ -12,7 +12,11 @@ use tracehouse_engine::{Error, Result, TenantId};
 use tracehouse_sql::Sessions;
 
 use crate::{
-    plan::metrics::{plan_compare, plan_series},
+    plan::{
+        Whole,
+        metrics::{needs_whole, plan_compare, plan_series},
+        whole_traces,
+    },
     result::{
         metrics::{Assembled, InstantResponse, Operand, RangeResponse, Series, apply, assemble, combine, groups_of},
         search::SearchMetrics,
@@ -61,7 +65,7 @@ pub async fn query_range(sessions: &Sessions, tenant: &TenantId, request: &Range
     let metrics = metrics_query(&query)?;
     let intervals = Intervals::range(request.start, request.end, request.step);
     let exemplars = exemplars_of(&query, request.exemplars);
-    let mut run = Run::new(sessions, tenant, intervals, exemplars, &metrics.expr);
+    let mut run = Run::new(sessions, tenant, intervals, exemplars, &metrics.expr).await?;
     let series = run.metrics(metrics).await?;
     Ok(RangeResponse::new(series, &intervals, run.cost, request.series_max))
 }
@@ -71,7 +75,7 @@ pub async fn query_instant(sessions: &Sessions, tenant: &TenantId, request: &Ins
     let query = parse(&request.query)?;
     let metrics = metrics_query(&query)?;
     let intervals = Intervals::instant(request.start, request.end);
-    let mut run = Run::new(sessions, tenant, intervals, 0, &metrics.expr);
+    let mut run = Run::new(sessions, tenant, intervals, 0, &metrics.expr).await?;
     let series = run.metrics(metrics).await?;
     Ok(InstantResponse::new(series, run.cost, request.series_max))
 }
@@ -81,10 +85,12 @@ pub async fn explain(sessions: &Sessions, tenant: &TenantId, request: &RangeRequ
     let query = parse(&request.query)?;
     let intervals = Intervals::range(request.start, request.end, request.step);
     let mut text = format!("query: {query}\n");
-    for series in series_of(&metrics_query(&query)?.expr) {
+    let expr = &metrics_query(&query)?.expr;
+    let whole = whole_of(sessions, tenant, expr, &intervals).await?;
+    for series in series_of(expr) {
         let plan = match &series.function {
-            MetricsFn::Compare(compare) => plan_compare(sessions, tenant, series, compare, &intervals)?,
-            _ => plan_series(sessions, tenant, series, &intervals, exemplars_of(&query, request.exemplars) > 0)?.plan,
+            MetricsFn::Compare(compare) => plan_compare(sessions, tenant, series, compare, &intervals, &whole)?,
+            _ => plan_series(sessions, tenant, series, &intervals, exemplars_of(&query, request.exemplars) > 0, &whole)?.plan,
         };
         let logical = plan.display_indent().to_string();
         let physical = sessions.frame(tenant, plan)?.create_physical_plan().await?;
@@ -119,11 +125,20 @@ fn series_of(expr: &MetricsExpr) -> Vec<&syntax::Series> {
     }
 }
 
+/// The traces in several parts, as far as the query must know of them.
+async fn whole_of(sessions: &Sessions, tenant: &TenantId, expr: &MetricsExpr, intervals: &Intervals) -> Result<Whole> {
+    if !series_of(expr).into_iter().any(needs_whole) {
+        return Ok(None);
+    }
+    whole_traces(sessions, tenant, Some((intervals.start, intervals.end()))).await
+}
+
 /// A running query.
 struct Run<'a> {
     sessions: &'a Sessions,
     tenant: &'a TenantId,
     intervals: Intervals,
+    whole: Whole,
     /// Most exemplars of each first stage.
     exemplars: usize,
     /// First stages that are done, by their text: equal ones run once.
@@ -132,9 +147,16 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(sessions: &'a Sessions, tenant: &'a TenantId, intervals: Intervals, exemplars: usize, expr: &MetricsExpr) -> Self {
+    async fn new(
+        sessions: &'a Sessions,
+        tenant: &'a TenantId,
+        intervals: Intervals,
+        exemplars: usize,
+        expr: &MetricsExpr,
+    ) -> Result<Self> {
         let exemplars = exemplars / series_of(expr).len().max(1);
-        Self { sessions, tenant, intervals, exemplars, done: HashMap::new(), cost: SearchMetrics::default() }
+        let whole = whole_of(sessions, tenant, expr, &intervals).await?;
+        Ok(Self { sessions, tenant, intervals, whole, exemplars, done: HashMap::new(), cost: SearchMetrics::default() })
     }
 
     async fn metrics(&mut self, metrics: &Metrics) -> Result<Vec<Series>> {
@@ -179,7 +201,7 @@ impl<'a> Run<'a> {
         if let MetricsFn::Compare(compare) = &series.function {
             return self.compare(series, compare).await;
         }
-        let plan = plan_series(self.sessions, self.tenant, series, &self.intervals, self.exemplars > 0)?;
+        let plan = plan_series(self.sessions, self.tenant, series, &self.intervals, self.exemplars > 0, &self.whole)?;
         let mut groups = Vec::new();
         self.rows(plan.plan, |batch| groups_of(batch, &plan.outputs, &mut groups)).await?;
         let Assembled { series: mut found, groups } = assemble(series, &self.intervals, groups)?;

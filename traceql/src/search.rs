@@ -7,9 +7,9 @@ use tracehouse_sql::Sessions;
 
 use crate::{
     eval::{Regexes, compile_regex},
-    plan::{Condition, SearchPlan, plan_search},
+    plan::{Condition, SearchPlan, plan_search, whole_traces},
     result::search::{SearchMetrics, SearchResponse, SearchResult},
-    spansets::Evaluator,
+    spansets::{Evaluator, Memory},
     syntax::{self, Query, Static},
 };
 
@@ -44,28 +44,30 @@ fn syntax_error(e: syntax::Error) -> Error {
 /// Runs a search to its end.
 pub async fn search(sessions: &Sessions, tenant: &TenantId, request: &SearchRequest) -> Result<SearchResponse> {
     let query = parse(&request.query)?;
-    let plan = plan_search(sessions, tenant, &query, request.range)?;
+    let whole = whole_traces(sessions, tenant, request.range).await?;
+    let plan = plan_search(sessions, tenant, &query, request.range, &whole)?;
     let regexes = shown_regexes(&plan)?;
     let frame = sessions.frame(tenant, plan.plan.clone())?;
     let context = std::sync::Arc::new(frame.task_ctx());
     let physical = frame.create_physical_plan().await?;
-    let mut rows = execute_stream(physical.clone(), context)?;
-    let mut result = SearchResult::new(&plan, &regexes, request.limit, request.spans_per_span_set);
-    let mut more = SearchMetrics::default();
+    let mut rows = execute_stream(physical.clone(), context.clone())?;
+    let memory = Memory::new("the traces of an answer", &context);
+    let mut result = SearchResult::new(&plan, &regexes, request.limit, request.spans_per_span_set, memory);
     if let Some(spansets) = &plan.spansets {
-        more = Evaluator::new(sessions, tenant, spansets)?.run(rows, &mut result).await?;
+        Evaluator::new(spansets, &context)?.run(rows, &mut result).await?;
     } else {
         while let Some(batch) = rows.next().await {
             result.add(&batch?)?;
         }
     }
-    Ok(result.finish(metrics_of(physical.as_ref()).plus(more)))
+    Ok(result.finish(metrics_of(physical.as_ref())))
 }
 
 /// The plan of a search as text, as EXPLAIN shows it.
 pub async fn explain(sessions: &Sessions, tenant: &TenantId, request: &SearchRequest) -> Result<String> {
     let query = parse(&request.query)?;
-    let plan = plan_search(sessions, tenant, &query, request.range)?;
+    let whole = whole_traces(sessions, tenant, request.range).await?;
+    let plan = plan_search(sessions, tenant, &query, request.range, &whole)?;
     let logical = plan.plan.display_indent().to_string();
     let physical = sessions.frame(tenant, plan.plan)?.create_physical_plan().await?;
     let physical = datafusion::physical_plan::displayable(physical.as_ref()).indent(false).to_string();

@@ -94,14 +94,30 @@ impl BlockReader {
 
     /// The row of a trace in a row group.
     async fn find_row(self: &Arc<Self>, row_group: usize, id: TraceId) -> Result<Option<usize>> {
+        let ids = self.ids_of(row_group).await?;
+        Ok((0..ids.len()).find(|row| is_id(ids.value(*row), id)))
+    }
+
+    /// The ids of the traces of a row group, as stored.
+    async fn ids_of(self: &Arc<Self>, row_group: usize) -> Result<BinaryArray> {
         let mut rows = Rows::new(self.clone(), row_group, self.trace_count(row_group)?);
         let paths = BTreeSet::from([ID_LEAF.to_owned()]);
         let ranges = rows.chunk_ranges(&paths)?;
         for (path, bytes) in paths.into_iter().zip(self.read(&ranges).await?) {
             rows.insert(path, Fetched { segments: vec![bytes], row: None });
         }
-        let ids = rows.bytes(ID_LEAF)?;
-        Ok((0..ids.len()).find(|row| is_id(ids.value(*row), id)))
+        rows.bytes(ID_LEAF)
+    }
+
+    /// The ids of all traces of the block, as big-endian numbers.
+    pub async fn trace_ids(self: &Arc<Self>) -> Result<Vec<u128>> {
+        let mut all = Vec::new();
+        for row_group in self.row_groups() {
+            let ids = self.ids_of(row_group).await?;
+            // Short ids have zeros in front, of long ones the last 16 bytes count.
+            all.extend((0..ids.len()).map(|row| ids.value(row).iter().fold(0u128, |id, byte| id << 8 | u128::from(*byte))));
+        }
+        Ok(all)
     }
 
     /// Fetches the pages that hold a row: found by the offset index, or else whole column chunks.

@@ -1,6 +1,7 @@
 //! A filter on spans in terms of another language, with what the scan may know about it.
 
 use std::{
+    any::Any,
     fmt::Debug,
     hash::{Hash, Hasher},
     sync::Arc,
@@ -40,7 +41,7 @@ impl Passing {
 }
 
 /// What a [`SpanFilter`] tests.
-pub trait SpanTest: Debug + Send + Sync {
+pub trait SpanTest: Any + Debug + Send + Sync {
     /// The condition as text, unique to it: two tests of one name are the same.
     fn name(&self) -> &str;
 

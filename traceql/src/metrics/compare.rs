@@ -13,7 +13,7 @@ use crate::{
 impl Run<'_> {
     /// The series of `compare()`.
     pub(super) async fn compare(&mut self, series: &syntax::Series, compare: &Compare) -> Result<Vec<Series>> {
-        let plan = plan_compare(self.sessions, self.tenant, series, compare, &self.intervals)?;
+        let plan = plan_compare(self.sessions, self.tenant, series, compare, &self.intervals, &self.whole)?;
         let mut compared = Compared::new(self.intervals.count);
         self.rows(plan, |batch| {
             let intervals = int32(batch.column(0))?;
@@ -35,7 +35,7 @@ impl Run<'_> {
         if suspects.is_empty() {
             return Ok(());
         }
-        let plan = plan_check(self.sessions, self.tenant, series, &self.intervals, &suspects)?;
+        let plan = plan_check(self.sessions, self.tenant, series, &self.intervals, &suspects, &self.whole)?;
         let cost = self.cost;
         let mut typed = vec![0i64; suspects.len()];
         self.rows(plan, |batch| {

@@ -37,7 +37,7 @@ impl Run<'_> {
         let mut starts: Vec<i64> = wanted.keys().map(|(start, ..)| *start).collect();
         starts.sort_unstable();
         starts.dedup();
-        let plan = plan_exemplars(self.sessions, self.tenant, series, &starts)?;
+        let plan = plan_exemplars(self.sessions, self.tenant, series, &starts, &self.whole)?;
         let own_value = !matches!(series.function, MetricsFn::Rate | MetricsFn::CountOverTime | MetricsFn::HistogramOverTime(_));
         let cost = self.cost;
         self.rows(plan.plan, |batch| add(batch, &plan.fields, &mut wanted, own_value, found)).await?;

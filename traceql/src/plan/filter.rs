@@ -16,7 +16,7 @@ use tracehouse_engine::{
 };
 
 use crate::{
-    eval::{FieldColumns, Regexes, Rows, columns_of, regexes_of},
+    eval::{FieldColumns, Regexes, Rows, columns_of, regexes_of, turned},
     syntax::{BinaryOp, Field, FieldExpr, Intrinsic, Static, UnaryOp},
 };
 
@@ -73,6 +73,23 @@ impl TraceqlFilter {
         let mut regexes = Regexes::new();
         regexes_of(&expr, &mut regexes).map_err(|e| Error::invalid(format!("invalid regex: {e}")))?;
         Ok(Self { name: format!("traceql({{ {expr} }})"), expr, fields, regexes })
+    }
+
+    /// Whether the filter only asks if a span is a root: `nestedSetParent < 0` and its like, which hold for -1 or not, and for
+    /// all other values alike.
+    pub fn asks_for_roots(&self) -> bool {
+        let FieldExpr::Binary { op, lhs, rhs } = &self.expr else { return false };
+        let (op, field, literal) = match (lhs.as_ref(), rhs.as_ref()) {
+            (FieldExpr::Field(field), FieldExpr::Static(Static::Int(literal))) => (*op, field, *literal),
+            (FieldExpr::Static(Static::Int(literal)), FieldExpr::Field(field)) => (turned(*op), field, *literal),
+            _ => return false,
+        };
+        let alike = match op {
+            BinaryOp::Lt | BinaryOp::Ge => literal <= 0,
+            BinaryOp::Le | BinaryOp::Gt | BinaryOp::Eq | BinaryOp::Ne => literal < 0,
+            _ => false,
+        };
+        *field == Field::Intrinsic(Intrinsic::NestedSetParent) && alike
     }
 
     fn evaluate_columns(&self, arrays: &[ArrayRef], spans: usize) -> Result<BooleanArray, Error> {
@@ -142,7 +159,7 @@ fn plain(expr: &FieldExpr) -> Option<Expr> {
     let FieldExpr::Binary { op, lhs, rhs } = expr else { return None };
     let (op, literal) = match (lhs.as_ref(), rhs.as_ref()) {
         (FieldExpr::Field(Field::Intrinsic(Intrinsic::Duration)), FieldExpr::Static(literal)) => (*op, literal),
-        (FieldExpr::Static(literal), FieldExpr::Field(Field::Intrinsic(Intrinsic::Duration))) => (crate::eval::turned(*op), literal),
+        (FieldExpr::Static(literal), FieldExpr::Field(Field::Intrinsic(Intrinsic::Duration))) => (turned(*op), literal),
         _ => return None,
     };
     let Static::Duration(nanos) = literal else { return None };

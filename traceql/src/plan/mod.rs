@@ -5,8 +5,10 @@ pub mod metrics;
 mod search;
 mod spansets;
 mod tags;
+mod whole;
 
 pub use filter::{TraceqlFilter, filter_expr};
 pub use search::{ANSWER_COLUMNS, Condition, SearchPlan, Shown, plan_search};
-pub use spansets::{NUMBERS, SpansetPlan, plan_positions};
+pub use spansets::{NUMBERS, SpansetPlan};
 pub use tags::plan_columns;
+pub use whole::{Whole, whole_traces, with_whole};

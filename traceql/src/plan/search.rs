@@ -18,6 +18,7 @@ use tracehouse_sql::Sessions;
 use super::{
     filter::{SPANS, column, filter_expr},
     spansets::SpansetPlan,
+    whole::{Whole, or_reaching, with_whole},
 };
 use crate::{
     eval::columns_of,
@@ -78,7 +79,14 @@ pub struct SearchPlan {
 }
 
 /// Plans a search over the traces that overlap `range` (Unix nanoseconds, inclusive).
-pub fn plan_search(sessions: &Sessions, tenant: &TenantId, query: &Query, range: Option<(i64, i64)>) -> Result<SearchPlan, Error> {
+/// `whole` are the traces in several parts among them.
+pub fn plan_search(
+    sessions: &Sessions,
+    tenant: &TenantId,
+    query: &Query,
+    range: Option<(i64, i64)>,
+    whole: &Whole,
+) -> Result<SearchPlan, Error> {
     let Root::Spansets(pipeline) = &query.root else {
         return Err(Error::invalid("this is a metrics query: send it to /api/metrics/query_range or /api/metrics/query"));
     };
@@ -90,18 +98,18 @@ pub fn plan_search(sessions: &Sessions, tenant: &TenantId, query: &Query, range:
     let conjunction = is_conjunction(pipeline);
     let table = |columns: &[SpanColumn]| {
         let wanted = columns.iter().chain(&fields).cloned();
-        overlapping(spans_with(sessions, tenant, wanted, None)?, range)
+        overlapping_spans(sessions, tenant, wanted, range, whole)
     };
     if let Some(filters) = plain_filters(pipeline) {
         let mut plan = table(&columns)?;
         for filter in filters {
             plan = kept(plan, filter_expr(filter)?)?;
         }
-        let plan = plan.project(numbered(&columns))?.build()?;
+        let plan = with_whole(plan.project(numbered(&columns))?.build()?, whole)?;
         return Ok(SearchPlan { plan, shown, conjunction, spansets: None });
     }
     let spansets = SpansetPlan::new(pipeline, &mut columns)?;
-    let plan = spansets.plan(pipeline, table(&columns)?, numbered(&columns))?;
+    let plan = with_whole(spansets.plan(pipeline, table(&columns)?, numbered(&columns))?, whole)?;
     Ok(SearchPlan { plan, shown, conjunction, spansets: Some(Arc::new(spansets)) })
 }
 
@@ -132,11 +140,21 @@ pub(super) fn spans_with(
     Ok(LogicalPlanBuilder::scan(TableReference::bare(SPANS), provider_as_source(table), None)?)
 }
 
-/// Keeps the traces that overlap `range` (Unix nanoseconds, inclusive).
-pub(super) fn overlapping(plan: LogicalPlanBuilder, range: Option<(i64, i64)>) -> Result<LogicalPlanBuilder, Error> {
+/// The spans of the traces that overlap `range` (Unix nanoseconds, inclusive), with these columns. All parts of a trace count,
+/// whichever of them overlaps the range.
+pub(super) fn overlapping_spans(
+    sessions: &Sessions,
+    tenant: &TenantId,
+    columns: impl Iterator<Item = SpanColumn>,
+    range: Option<(i64, i64)>,
+    whole: &Whole,
+) -> Result<LogicalPlanBuilder, Error> {
+    let within = range.map(|range| whole.as_ref().map_or(range, |w| w.widened(range)));
+    let plan = spans_with(sessions, tenant, columns, within)?;
     let Some((start, end)) = range else { return Ok(plan) };
-    let plan = plan.filter(column(&SpanColumn::Field(SpanField::TraceStartTime)).lt_eq(timestamp(end)))?;
-    Ok(plan.filter(column(&SpanColumn::Field(SpanField::TraceEndTime)).gt_eq(timestamp(start)))?)
+    let bound = |condition| or_reaching(condition, whole, (start, end));
+    let plan = plan.filter(bound(column(&SpanColumn::Field(SpanField::TraceStartTime)).lt_eq(timestamp(end))))?;
+    Ok(plan.filter(bound(column(&SpanColumn::Field(SpanField::TraceEndTime)).gt_eq(timestamp(start))))?)
 }
 
 fn timestamp(nanos: i64) -> Expr {

@@ -6,30 +6,32 @@ use datafusion::{
     logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit},
 };
 use tracehouse_engine::{
-    Error, TenantId,
+    Error,
     scan::{SpanColumn, SpanField},
 };
-use tracehouse_sql::Sessions;
 
 use super::{
     ANSWER_COLUMNS,
-    filter::{column, filter_expr},
-    search::{kept, spans_with},
+    filter::filter_expr,
+    search::kept,
 };
 use crate::{
     eval::columns_of,
-    spansets::program::{Program, entrances},
+    spansets::{
+        pipeline::SpanValue,
+        program::{Program, entrances},
+        structural::Position,
+    },
     syntax::{Field, FieldExpr, Pipeline},
 };
 
-/// The columns that tell a span's place in its trace's tree, and which span it is.
-pub const NUMBERS: [SpanColumn; 4] = {
+/// The columns that tell a span's place in its trace's tree.
+pub const NUMBERS: [SpanColumn; 3] = {
     use SpanField as F;
     [
         SpanColumn::Field(F::NestedSetLeft),
         SpanColumn::Field(F::NestedSetRight),
         SpanColumn::Field(F::NestedSetParent),
-        SpanColumn::Field(F::KindCode),
     ]
 };
 
@@ -58,6 +60,11 @@ impl SpansetPlan {
         columns.extend(NUMBERS);
         columns.extend(fields.iter().flat_map(columns_of));
         Ok(Self { program, fields, numbers_at })
+    }
+
+    /// About the memory that the program's values of so many spans take.
+    pub fn bytes_of_values(&self, spans: usize) -> usize {
+        spans * (size_of::<Position>() + self.program.values.len() * size_of::<SpanValue>())
     }
 
     /// The rows: of `table`, with `columns` and a column for each filter.
@@ -103,15 +110,4 @@ fn entering(mut table: LogicalPlanBuilder, entrances: Option<&[Vec<FieldExpr>]>)
 fn by_name(field: SpanField) -> Expr {
     let at = ANSWER_COLUMNS.iter().position(|c| *c == SpanColumn::Field(field)).unwrap_or_default();
     Expr::Column(Column::new_unqualified(format!("{at}:{}", field.describe().0)))
-}
-
-/// All spans of these traces with what tells the tree: trace id, span id, parent, kind, start, and the start and duration of
-/// the stored part of the trace.
-pub fn plan_positions(sessions: &Sessions, tenant: &TenantId, trace_ids: &[String]) -> Result<LogicalPlan, Error> {
-    use SpanField as F;
-    let table = spans_with(sessions, tenant, std::iter::empty(), None)?;
-    let trace_id = column(&SpanColumn::Field(F::TraceId));
-    let table = table.filter(trace_id.in_list(trace_ids.iter().map(lit).collect(), false))?;
-    let columns = [F::TraceId, F::SpanId, F::ParentSpanId, F::KindCode, F::StartTime, F::TraceStartTime, F::TraceDurationNs];
-    Ok(table.project(columns.map(|f| column(&SpanColumn::Field(f))))?.build()?)
 }

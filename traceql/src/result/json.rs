@@ -31,6 +31,21 @@ pub fn any_value(value: &Static) -> Option<Value> {
     })
 }
 
+/// A TraceQL value as plain JSON. Durations, statuses and kinds become text.
+pub fn plain_json(value: &Static) -> Value {
+    match value {
+        Static::Nil => Value::Null,
+        Static::Int(v) => json!(v),
+        Static::Float(v) => double(*v),
+        Static::String(v) => json!(v),
+        Static::Bool(v) => json!(v),
+        Static::Duration(_) | Static::Status(_) | Static::Kind(_) => json!(value.to_string()),
+        Static::Ints(_) | Static::Floats(_) | Static::Strings(_) | Static::Bools(_) => {
+            value.elements().unwrap_or_default().iter().map(plain_json).collect()
+        }
+    }
+}
+
 /// A double; the three that JSON has no numbers for are text.
 pub fn double(value: f64) -> Value {
     match value {

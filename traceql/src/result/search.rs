@@ -20,9 +20,12 @@ use super::{
 use crate::{
     eval::Regexes,
     plan::{ANSWER_COLUMNS, SearchPlan},
-    spansets::{Sink, pipeline::Spanset},
+    spansets::{Memory, Sink, pipeline::Spanset},
     syntax::{Field, Intrinsic, Static},
 };
+
+/// About the memory of a trace of an answer, without its spans.
+const TRACE_BYTES: usize = 512;
 
 /// What Tempo shows where a trace has no root span.
 const NO_ROOT: &str = "<root span not yet received>";
@@ -165,6 +168,9 @@ pub struct SearchResult<'a> {
     traces: HashMap<String, Found>,
     /// Traces that were too old for the answer; more of their spans may come.
     dropped: HashSet<String>,
+    memory: Memory,
+    /// About the bytes of `traces` and `dropped`.
+    bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -182,8 +188,9 @@ struct Columns<'a> {
 
 impl<'a> SearchResult<'a> {
     /// An empty answer of at most `limit` traces with at most `spans_per_span_set` spans each.
-    pub fn new(plan: &'a SearchPlan, regexes: &'a Regexes, limit: usize, spans_per_span_set: usize) -> Self {
-        Self { plan, regexes, limit, spans_per_span_set, traces: HashMap::new(), dropped: HashSet::new() }
+    pub fn new(plan: &'a SearchPlan, regexes: &'a Regexes, limit: usize, spans_per_span_set: usize, memory: Memory) -> Self {
+        let (traces, dropped) = (HashMap::new(), HashSet::new());
+        Self { plan, regexes, limit, spans_per_span_set, traces, dropped, memory, bytes: 0 }
     }
 
     /// Adds the spans of a batch.
@@ -193,7 +200,7 @@ impl<'a> SearchResult<'a> {
             self.add_span(&columns, row)?;
         }
         self.drop_many();
-        Ok(())
+        self.memory.hold(self.bytes)
     }
 
     fn add_span(&mut self, columns: &Columns, row: usize) -> Result<()> {
@@ -203,7 +210,10 @@ impl<'a> SearchResult<'a> {
         }
         let found = match self.traces.get_mut(id) {
             Some(found) => found,
-            None => self.traces.entry(id.to_owned()).or_default(),
+            None => {
+                self.bytes += TRACE_BYTES;
+                self.traces.entry(id.to_owned()).or_default()
+            }
         };
         found.merge_trace(columns, row)?;
         if found.sets.is_empty() {
@@ -212,7 +222,9 @@ impl<'a> SearchResult<'a> {
         let set = &mut found.sets[0];
         set.matched += 1;
         if set.spans.len() < self.spans_per_span_set {
-            set.spans.push(columns.summary(row)?);
+            let span = columns.summary(row)?;
+            self.bytes += span.bytes();
+            set.spans.push(span);
         }
         Ok(())
     }
@@ -236,7 +248,9 @@ impl<'a> SearchResult<'a> {
         let mut starts: Vec<(u64, String)> = self.traces.iter().map(|(id, f)| (f.summary.start_time_unix_nano, id.clone())).collect();
         starts.sort_unstable_by(|a, b| b.cmp(a));
         for (_, id) in starts.drain(self.limit.min(starts.len())..) {
-            self.traces.remove(&id);
+            let found = self.traces.remove(&id);
+            // Its id stays.
+            self.bytes = self.bytes.saturating_sub(found.map_or(0, |f| f.bytes()));
             self.dropped.insert(id);
         }
     }
@@ -269,15 +283,22 @@ impl Sink for SearchResult<'_> {
                 matched: spanset.spans.len() as u32,
             });
         }
+        self.bytes += TRACE_BYTES + found.bytes();
         self.traces.insert(columns.text(0, rows.start)?.to_owned(), found);
         self.drop_many();
         // No trace comes twice: those that were dropped need not be known.
+        self.bytes = self.bytes.saturating_sub(self.dropped.len() * TRACE_BYTES);
         self.dropped.clear();
-        Ok(())
+        self.memory.hold(self.bytes)
     }
 }
 
 impl Found {
+    /// About the memory its spans take.
+    fn bytes(&self) -> usize {
+        self.sets.iter().flat_map(|s| &s.spans).map(SpanSummary::bytes).sum()
+    }
+
     /// Takes in what a part of the trace (a block, the live side) says of the whole.
     fn merge_trace(&mut self, columns: &Columns, row: usize) -> Result<()> {
         let start = columns.time(6, row)?;
@@ -320,6 +341,25 @@ impl Found {
         summary.span_set = self.sets.first().cloned();
         summary.span_sets = self.sets;
         summary
+    }
+}
+
+impl SpanSummary {
+    /// About the memory it takes.
+    fn bytes(&self) -> usize {
+        let attributes = self.attributes.iter().map(|a| size_of::<Attribute>() + a.key.len() + value_bytes(&a.value));
+        size_of::<Self>() + self.span_id.len() + self.name.len() + attributes.sum::<usize>()
+    }
+}
+
+/// About the memory a JSON value takes beside itself.
+fn value_bytes(value: &Value) -> usize {
+    const NODE_BYTES: usize = 64;
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(|v| NODE_BYTES + value_bytes(v)).sum(),
+        Value::Object(fields) => fields.iter().map(|(k, v)| NODE_BYTES + k.len() + value_bytes(v)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     }
 }
 

@@ -8,10 +8,13 @@ use arrow::{
 };
 use tracehouse_engine::{Error, Result};
 
+use super::bytes_of;
+
 /// Puts batches together so that no trace is cut. Holds the rows of the last trace seen.
 #[derive(Debug, Default)]
 pub struct Chunks {
     open: Vec<RecordBatch>,
+    bytes: usize,
 }
 
 impl Chunks {
@@ -24,7 +27,7 @@ impl Chunks {
         if let Some(open) = self.open.first() {
             let open_id = trace_ids(open)?.value(0).to_owned();
             from = end_of(ids, 0, &open_id);
-            self.open.push(batch.slice(0, from));
+            self.hold(batch.slice(0, from));
             if from <= last {
                 out.extend(self.finish()?);
             }
@@ -34,14 +37,25 @@ impl Chunks {
             if start > from {
                 out.push(batch.slice(from, start - from));
             }
-            self.open.push(batch.slice(start, ids.len() - start));
+            self.hold(batch.slice(start, ids.len() - start));
         }
         Ok(out)
+    }
+
+    fn hold(&mut self, rows: RecordBatch) {
+        self.bytes += bytes_of(&rows);
+        self.open.push(rows);
+    }
+
+    /// Bytes of the rows that are held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The rows of the last trace.
     pub fn finish(&mut self) -> Result<Option<RecordBatch>> {
         let open = std::mem::take(&mut self.open);
+        self.bytes = 0;
         Ok(match open.first() {
             Some(first) => Some(concat_batches(&first.schema(), &open)?),
             None => None,

@@ -1,44 +1,38 @@
-//! What a search does trace by trace: operators between spansets, structural relations, pipelines.
+//! What a query does trace by trace: operators between spansets, structural relations, pipelines.
 //!
 //! ```text
 //! rows ordered by trace --chunks--> whole traces --evaluate--> columns as values (rows) --> run the program (pipeline)
-//!                                        |                                                     |
-//!                                        +-- of several parts? --> waiting --repair--> places in the tree told anew
 //! ```
-//! Filters are columns of the plan already; only what needs several spans at once is done here. One trace must fit into
-//! memory, and up to [`WAITING_SPANS_MAX`] spans of traces that wait for their tree.
+//! Filters are columns of the plan already, and so are the places in the tree, those of traces in several parts included
+//! (`plan::whole`); only what needs several spans at once is done here. One trace must fit into the memory of the query: what
+//! is held is reserved from its pool.
 
 pub mod aggregate;
 mod chunks;
+mod exec;
 pub mod pipeline;
 pub mod program;
-mod repair;
 mod rows;
 pub mod structural;
 
 use std::{ops::Range, sync::Arc};
 
-use arrow::array::RecordBatch;
-use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
-use futures::StreamExt;
-use tracehouse_engine::{Result, TenantId};
-use tracehouse_sql::Sessions;
-
-use crate::{
-    plan::{SpansetPlan, plan_positions},
-    result::search::SearchMetrics,
-    search::metrics_of,
+use arrow::array::{Array, RecordBatch};
+use datafusion::{
+    execution::{
+        TaskContext,
+        memory_pool::{MemoryConsumer, MemoryReservation},
+    },
+    physical_plan::SendableRecordBatchStream,
 };
+use futures::StreamExt;
+use tracehouse_engine::{Error, ErrorKind, Result};
+
+use crate::plan::SpansetPlan;
 use chunks::Chunks;
+pub use exec::SpansetTable;
 use pipeline::Spanset;
-use repair::{Known, Waiting};
-use rows::{Rows, TraceRows};
-
-/// Most spans that are held back until the tree of their trace is known.
-pub const WAITING_SPANS_MAX: usize = 100_000;
-
-/// Most traces that are held back: so many ids are looked up at once.
-pub const WAITING_TRACES_MAX: usize = 1000;
+use rows::Rows;
 
 /// Takes what survives of a trace.
 pub trait Sink {
@@ -49,100 +43,94 @@ pub trait Sink {
 /// Runs the part of a query that looks at whole traces.
 #[derive(Debug)]
 pub struct Evaluator {
-    sessions: Sessions,
-    tenant: TenantId,
     spansets: Arc<SpansetPlan>,
     chunks: Chunks,
     rows: Rows,
-    waiting: Waiting,
-    cost: SearchMetrics,
+    memory: Memory,
 }
 
 impl Evaluator {
-    /// For the rows of a plan with this part.
-    pub fn new(sessions: &Sessions, tenant: &TenantId, spansets: &Arc<SpansetPlan>) -> Result<Self> {
+    /// For the rows of a plan with this part, within the memory of a query.
+    pub fn new(spansets: &Arc<SpansetPlan>, context: &TaskContext) -> Result<Self> {
         Ok(Self {
-            sessions: sessions.clone(),
-            tenant: tenant.clone(),
             spansets: spansets.clone(),
             chunks: Chunks::default(),
             rows: Rows::new(spansets.clone())?,
-            waiting: Waiting::default(),
-            cost: SearchMetrics::default(),
+            memory: Memory::new("the spans of a trace", context),
         })
     }
 
-    /// Takes all rows, puts what survives into `sink`, and says what looking up trees has cost.
-    pub async fn run(mut self, mut rows: SendableRecordBatchStream, sink: &mut impl Sink) -> Result<SearchMetrics> {
+    /// Takes all rows and puts what survives into `sink`.
+    pub async fn run(mut self, mut rows: SendableRecordBatchStream, sink: &mut impl Sink) -> Result<()> {
         while let Some(batch) = rows.next().await {
-            self.push(batch?, sink).await?;
+            self.push(batch?, sink)?;
         }
-        self.finish(sink).await?;
-        Ok(self.cost)
+        self.finish(sink)
     }
 
     /// Takes some rows, ordered by trace.
-    pub async fn push(&mut self, batch: RecordBatch, sink: &mut impl Sink) -> Result<()> {
+    pub fn push(&mut self, batch: RecordBatch, sink: &mut impl Sink) -> Result<()> {
+        // What is complete, and as much again to put it together.
+        self.memory.hold(2 * (self.chunks.bytes() + bytes_of(&batch)))?;
         for chunk in self.chunks.push(batch)? {
             self.evaluate(&chunk, sink)?;
-            if self.waiting.spans() >= WAITING_SPANS_MAX || self.waiting.traces() >= WAITING_TRACES_MAX {
-                self.repair(sink).await?;
-            }
         }
-        Ok(())
+        self.memory.hold(self.chunks.bytes())
     }
 
     /// Evaluates what is left after the last row.
-    pub async fn finish(&mut self, sink: &mut impl Sink) -> Result<()> {
+    pub fn finish(&mut self, sink: &mut impl Sink) -> Result<()> {
+        self.memory.hold(2 * self.chunks.bytes())?;
         if let Some(chunk) = self.chunks.finish()? {
             self.evaluate(&chunk, sink)?;
         }
-        self.repair(sink).await
+        self.memory.hold(0)
     }
 
-    /// Evaluates the traces of a chunk, each of which is whole; puts aside those whose tree must be looked up.
+    /// Evaluates the traces of a chunk, each of which is whole.
     fn evaluate(&mut self, chunk: &RecordBatch, sink: &mut impl Sink) -> Result<()> {
+        self.memory.grow(self.spansets.bytes_of_values(chunk.num_rows()))?;
         let spans = self.rows.spans(chunk)?;
         for range in chunks::traces(chunk)? {
-            let trace = self.rows.trace(chunk, range.clone())?;
-            if self.spansets.program.structural && trace.needs_tree(&spans.positions) {
-                self.waiting.push(chunk, range)?;
-                continue;
-            }
-            self.give(chunk, &spans, trace, sink)?;
+            let all = range.clone().map(|row| row as u32).collect();
+            let found = spans.run(&self.spansets.program.steps, all)?;
+            sink.add_trace(chunk, range, &found)?;
         }
         Ok(())
     }
+}
 
-    fn give(&self, chunk: &RecordBatch, spans: &pipeline::Spans, trace: TraceRows, sink: &mut impl Sink) -> Result<()> {
-        let all = trace.all.clone();
-        let found = spans.run(&self.spansets.program.steps, trace.distinct)?;
-        sink.add_trace(chunk, all, &found)
+/// Memory held by a part of a query, reserved from its pool.
+#[derive(Debug)]
+pub struct Memory {
+    what: &'static str,
+    reservation: MemoryReservation,
+}
+
+impl Memory {
+    /// Nothing held yet. `what` stands in the error of a query that holds too much.
+    pub fn new(what: &'static str, context: &TaskContext) -> Self {
+        Self { what, reservation: MemoryConsumer::new(format!("traceql: {what}")).register(context.memory_pool()) }
     }
 
-    /// Looks up the trees of the traces that wait, and evaluates them.
-    async fn repair(&mut self, sink: &mut impl Sink) -> Result<()> {
-        let waiting = std::mem::take(&mut self.waiting);
-        if waiting.traces() == 0 {
-            return Ok(());
-        }
-        let plan = plan_positions(&self.sessions, &self.tenant, &waiting.ids()?)?;
-        let frame = self.sessions.frame(&self.tenant, plan)?;
-        let context = Arc::new(frame.task_ctx());
-        let physical = frame.create_physical_plan().await?;
-        let mut rows = execute_stream(physical.clone(), context)?;
-        let mut known = Known::default();
-        while let Some(batch) = rows.next().await {
-            known.add(&batch?)?;
-        }
-        // The spans were counted when they were first read.
-        self.cost.inspected_bytes += metrics_of(physical.as_ref()).inspected_bytes;
-        for chunk in waiting.into_chunks() {
-            let trace = self.rows.trace(&chunk, 0..chunk.num_rows())?;
-            let mut spans = self.rows.spans(&chunk)?;
-            known.correct(&trace, &mut spans.positions);
-            self.give(&chunk, &spans, trace, sink)?;
-        }
-        Ok(())
+    /// So many bytes are held from now on.
+    pub fn hold(&mut self, bytes: usize) -> Result<()> {
+        self.reservation.try_resize(bytes).map_err(|e| self.exhausted(e))
     }
+
+    /// So many bytes more are held.
+    pub fn grow(&mut self, bytes: usize) -> Result<()> {
+        self.reservation.try_grow(bytes).map_err(|e| self.exhausted(e))
+    }
+
+    fn exhausted(&self, e: datafusion::error::DataFusionError) -> Error {
+        let text = format!("query needs too much memory for {}: narrow its time range or its filters", self.what);
+        Error::new(ErrorKind::TooMany, text).with_source(e)
+    }
+}
+
+/// Bytes of the rows of a batch, which may be a part of larger arrays.
+pub fn bytes_of(batch: &RecordBatch) -> usize {
+    let bytes = |array: &arrow::array::ArrayRef| array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_array_memory_size());
+    batch.columns().iter().map(bytes).sum()
 }

@@ -1,19 +1,14 @@
 //! The columns of a chunk as what the program asks of spans.
 
-use std::{
-    collections::{HashMap, HashSet},
-    ops::Range,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{AsArray, Int32Array, RecordBatch},
-    datatypes::{Int32Type, Int64Type, TimestampNanosecondType},
+    datatypes::Int32Type,
 };
 use tracehouse_engine::{Error, Result};
 
 use super::{
-    chunks::trace_ids,
     pipeline::{SpanValue, Spans},
     structural::Position,
 };
@@ -32,34 +27,6 @@ pub struct Rows {
     spansets: Arc<SpansetPlan>,
     regexes: Regexes,
     filters_at: usize,
-}
-
-/// Which span a row is: its id, kind and start. Copies of a span in several parts of a trace have it in common.
-pub type Identity = (String, i32, i64);
-
-/// Which stored part of a trace a row is from: start and duration of the part.
-pub type Part = (i64, i64);
-
-/// The rows of one trace in a chunk.
-#[derive(Debug)]
-pub struct TraceRows {
-    /// Its id.
-    pub id: String,
-    /// All of its rows.
-    pub all: Range<usize>,
-    /// The rows without copies of a span from other parts.
-    pub distinct: Vec<u32>,
-    /// Which span each row of `all` is.
-    pub identities: Vec<Identity>,
-    /// Whether the rows are from several parts.
-    pub several_parts: bool,
-}
-
-impl TraceRows {
-    /// Whether the stored places in the tree may be wrong for the whole trace: it has several parts, or some are unknown.
-    pub fn needs_tree(&self, positions: &[Position]) -> bool {
-        self.several_parts || positions[self.all.clone()].iter().any(|p| p.left == 0)
-    }
 }
 
 impl Rows {
@@ -109,28 +76,6 @@ impl Rows {
 
     fn number<'b>(&self, chunk: &'b RecordBatch, which: usize) -> Result<&'b Int32Array> {
         chunk.column(self.spansets.numbers_at + which).as_primitive_opt::<Int32Type>().ok_or_else(|| wrong("tree"))
-    }
-
-    /// The rows of one trace, and which of them are copies.
-    pub fn trace(&self, chunk: &RecordBatch, all: Range<usize>) -> Result<TraceRows> {
-        let span_ids = chunk.column(1).as_string_opt::<i32>().ok_or_else(|| wrong("span id"))?;
-        let time = |at: usize| chunk.column(at).as_primitive_opt::<TimestampNanosecondType>().ok_or_else(|| wrong("time"));
-        let (starts, trace_starts) = (time(2)?, time(6)?);
-        let durations = chunk.column(7).as_primitive_opt::<Int64Type>().ok_or_else(|| wrong("duration"))?;
-        let (lefts, kinds) = (self.number(chunk, 0)?, self.number(chunk, 3)?);
-        let part = |row: usize| -> Part { (trace_starts.value(row), durations.value(row)) };
-        // In one part every number is given once.
-        let mut numbers = HashSet::with_capacity(all.len());
-        let several_parts =
-            all.clone().any(|row| part(row) != part(all.start) || (lefts.value(row) != 0 && !numbers.insert(lefts.value(row))));
-        let identities: Vec<Identity> =
-            all.clone().map(|row| (span_ids.value(row).to_owned(), kinds.value(row), starts.value(row))).collect();
-        let mut distinct: Vec<u32> = all.clone().map(|row| row as u32).collect();
-        if several_parts {
-            let mut seen = HashSet::with_capacity(all.len());
-            distinct.retain(|row| seen.insert(&identities[*row as usize - all.start]));
-        }
-        Ok(TraceRows { id: trace_ids(chunk)?.value(all.start).to_owned(), all, distinct, identities, several_parts })
     }
 }
 

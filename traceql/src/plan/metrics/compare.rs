@@ -26,14 +26,18 @@ use tracehouse_engine::{
 use tracehouse_sql::Sessions;
 
 use super::{
-    super::filter::{column, filter_expr},
-    fields_of, filters_of,
+    super::{
+        Whole,
+        filter::{column, filter_expr},
+    },
+    counted, fields_of,
     functions::as_service_name,
-    interval_of, key, matching, spans_between, timestamp,
+    interval_of, key, stored_whole, timestamp,
 };
 use crate::{
     eval::{columns_of, single_values_of},
     metrics::time::Intervals,
+    spansets::program::plain_filters,
     syntax::{Attribute, Compare, Field, Intrinsic, Scope, Series, Static},
 };
 
@@ -70,24 +74,25 @@ pub fn plan_compare(
     series: &Series,
     compare: &Compare,
     intervals: &Intervals,
+    whole: &Whole,
 ) -> Result<LogicalPlan> {
-    let mut fields = fields_of(series, &filters_of(&series.pipeline)?);
+    let mut fields = filtered_fields(series);
     fields.extend(compare.filter.fields().into_iter().cloned());
-    let source = spans_between(sessions, tenant, &fields, intervals)?;
-    let source = matching(source, &filters_of(&series.pipeline)?)?;
+    let compared = compared_columns();
+    let columns = fields.iter().flat_map(columns_of).chain(compared.iter().cloned());
+    let source = counted(sessions, tenant, series, columns, intervals, whole)?;
     let time = || column(&SpanColumn::Field(SpanField::StartTime));
     let mut selected = filter_expr(&compare.filter)?;
     // Both zero means no range.
     if let Some((start, end)) = compare.range_ns.filter(|range| *range != (0, 0)) {
         selected = selected.and(time().gt_eq(timestamp(start))).and(time().lt(timestamp(end)));
     }
-    let compared = compared_columns();
     let names: Vec<String> = (0..compared.len()).map(|i| format!("column{i}")).collect();
     let mut shown = vec![interval_of(intervals).alias("interval"), selected.alias("selected")];
     shown.extend(compared.iter().zip(&names).map(|(c, name)| column(c).alias(name.as_str())));
     let counts = AggregateUDF::from(CompareFunction::default()).call(names.iter().map(|n| col(n.as_str())).collect());
     let plan = LogicalPlanBuilder::from(source).project(shown)?;
-    Ok(plan.aggregate(vec![col("interval"), col("selected")], vec![counts])?.build()?)
+    stored_whole(plan.aggregate(vec![col("interval"), col("selected")], vec![counts])?.build()?, series, whole)
 }
 
 /// Plans the check of attributes that may hold bytes: the number of matching spans that have each as a TraceQL value.
@@ -97,15 +102,20 @@ pub fn plan_check(
     series: &Series,
     intervals: &Intervals,
     suspects: &[Field],
+    whole: &Whole,
 ) -> Result<LogicalPlan> {
-    let filters = filters_of(&series.pipeline)?;
-    let mut fields = fields_of(series, &filters);
+    let mut fields = filtered_fields(series);
     fields.extend(suspects.iter().cloned());
-    let source = matching(spans_between(sessions, tenant, &fields, intervals)?, &filters)?;
+    let source = counted(sessions, tenant, series, fields.iter().flat_map(columns_of), intervals, whole)?;
     let columns: Vec<SpanColumn> = suspects.iter().flat_map(columns_of).collect();
     let shown: Vec<Expr> = columns.iter().enumerate().map(|(i, c)| column(c).alias(format!("column{i}"))).collect();
     let counts: Vec<Expr> = (0..columns.len()).map(|i| count(col(format!("column{i}").as_str()))).collect();
-    Ok(LogicalPlanBuilder::from(source).project(shown)?.aggregate(Vec::<Expr>::new(), counts)?.build()?)
+    stored_whole(LogicalPlanBuilder::from(source).project(shown)?.aggregate(Vec::<Expr>::new(), counts)?.build()?, series, whole)
+}
+
+/// The fields that decide which spans are compared, where the plan itself filters them.
+fn filtered_fields(series: &Series) -> Vec<Field> {
+    fields_of(series, &plain_filters(&series.pipeline).unwrap_or_default())
 }
 
 fn compared_columns() -> Vec<SpanColumn> {

@@ -11,8 +11,11 @@ use tracehouse_engine::{
 use tracehouse_sql::Sessions;
 
 use super::{
-    super::filter::{column, filter_expr},
-    FieldFunction, Kind, fields_of, scan,
+    super::{
+        Whole,
+        filter::{column, filter_expr},
+    },
+    FieldFunction, Kind, fields_of, scan, stored_whole,
     survivors::survivors,
     timestamp,
 };
@@ -32,14 +35,14 @@ pub struct ExemplarPlan {
 }
 
 /// Plans the look-up of the matching spans that start at one of these times (Unix nanoseconds; not empty).
-pub fn plan_exemplars(sessions: &Sessions, tenant: &TenantId, series: &Series, starts: &[i64]) -> Result<ExemplarPlan> {
+pub fn plan_exemplars(sessions: &Sessions, tenant: &TenantId, series: &Series, starts: &[i64], whole: &Whole) -> Result<ExemplarPlan> {
     let filters = plain_filters(&series.pipeline);
     let fields = fields_of(series, filters.as_deref().unwrap_or_default());
     let time = || column(&SpanColumn::Field(SpanField::StartTime));
     let (first, last) = (starts.iter().min().copied().unwrap_or(0), starts.iter().max().copied().unwrap_or(0));
     let source = match &filters {
-        Some(_) => scan(sessions, tenant, &fields)?,
-        None => survivors(sessions, tenant, &series.pipeline, &fields, (first, last))?,
+        Some(_) => scan(sessions, tenant, fields.iter().flat_map(columns_of))?,
+        None => survivors(sessions, tenant, &series.pipeline, fields.iter().flat_map(columns_of), (first, last), whole)?,
     };
     let plan = LogicalPlanBuilder::from(source)
         .filter(time().gt_eq(timestamp(first)).and(time().lt_eq(timestamp(last))))?
@@ -77,5 +80,5 @@ pub fn plan_exemplars(sessions: &Sessions, tenant: &TenantId, series: &Series, s
     for (i, wanted) in fields.iter().flat_map(columns_of).enumerate() {
         shown.push(column(&wanted).alias(format!("{i}:{}", wanted.name())));
     }
-    Ok(ExemplarPlan { plan: plan.project(shown)?.build()?, fields })
+    Ok(ExemplarPlan { plan: stored_whole(plan.project(shown)?.build()?, series, whole)?, fields })
 }

@@ -17,7 +17,7 @@ use datafusion::{
     logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col, lit},
 };
 use tracehouse_engine::{
-    Error, ErrorKind, Result, TenantId,
+    Error, Result, TenantId,
     scan::{SpanColumn, SpanField},
 };
 use tracehouse_sql::Sessions;
@@ -27,15 +27,21 @@ pub use exemplars::{ExemplarPlan, plan_exemplars};
 pub use functions::{as_service_name, exponent, float64, int32, int64, is_service_name, key_at};
 pub use key::{decode, encode};
 
-use super::filter::{SPANS, column, filter_expr};
+use super::{
+    TraceqlFilter, Whole,
+    filter::{SPANS, column, filter_expr},
+    whole::is_of_trace,
+    with_whole,
+};
 use crate::{
     eval::columns_of,
     metrics::time::Intervals,
     spansets::program::plain_filters,
-    syntax::{Field, FieldExpr, MetricsFn, Pipeline, Series, SpansetExpr, Stage},
+    syntax::{BinaryOp, Field, FieldExpr, MetricsFn, Series},
 };
 use functions::{FieldFunction, IntervalFunction, Kind};
 use survivors::survivors;
+pub(crate) use survivors::survivors_table;
 
 /// What one row of a plan's answer holds, column by column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,14 +69,18 @@ pub struct SeriesPlan {
     pub outputs: Vec<Output>,
 }
 
-/// Plans the first stage of a series. `witnesses`: whether to name a span of each group.
-pub fn plan_series(sessions: &Sessions, tenant: &TenantId, series: &Series, intervals: &Intervals, witnesses: bool) -> Result<SeriesPlan> {
-    let source = match plain_filters(&series.pipeline) {
-        Some(filters) => matching(spans_between(sessions, tenant, &fields_of(series, &filters), intervals)?, &filters)?,
-        None => {
-            between(survivors(sessions, tenant, &series.pipeline, &fields_of(series, &[]), (intervals.start, intervals.end()))?, intervals)?
-        }
-    };
+/// Plans the first stage of a series. `witnesses`: whether to name a span of each group. `whole`: the traces in several parts.
+pub fn plan_series(
+    sessions: &Sessions,
+    tenant: &TenantId,
+    series: &Series,
+    intervals: &Intervals,
+    witnesses: bool,
+    whole: &Whole,
+) -> Result<SeriesPlan> {
+    let filters = plain_filters(&series.pipeline);
+    let fields = fields_of(series, filters.as_deref().unwrap_or_default());
+    let source = counted(sessions, tenant, series, fields.iter().flat_map(columns_of), intervals, whole)?;
     let (field, kind) = match &series.function {
         MetricsFn::Rate | MetricsFn::CountOverTime => (None, Kind::Number),
         MetricsFn::MinOverTime(f) | MetricsFn::MaxOverTime(f) | MetricsFn::SumOverTime(f) | MetricsFn::AvgOverTime(f) => {
@@ -119,7 +129,36 @@ pub fn plan_series(sessions: &Sessions, tenant: &TenantId, series: &Series, inte
     if witnesses {
         add(Output::Witness, min(col("start_time")));
     }
-    Ok(SeriesPlan { plan: rows.aggregate(groups, states)?.build()?, outputs })
+    Ok(SeriesPlan { plan: stored_whole(rows.aggregate(groups, states)?.build()?, series, whole)?, outputs })
+}
+
+/// The spans that a series counts: those that start in the range of the intervals and pass or survive its pipeline.
+fn counted(
+    sessions: &Sessions,
+    tenant: &TenantId,
+    series: &Series,
+    columns: impl Iterator<Item = SpanColumn>,
+    intervals: &Intervals,
+    whole: &Whole,
+) -> Result<LogicalPlan> {
+    match plain_filters(&series.pipeline) {
+        Some(filters) => matching(between(scan(sessions, tenant, columns)?, intervals)?, &filters),
+        None => between(survivors(sessions, tenant, &series.pipeline, columns, (intervals.start, intervals.end()), whole)?, intervals),
+    }
+}
+
+/// The plan with what is stored of traces in several parts replaced. What survives a pipeline has that behind it.
+fn stored_whole(plan: LogicalPlan, series: &Series, whole: &Whole) -> Result<LogicalPlan> {
+    if plain_filters(&series.pipeline).is_some() { with_whole(plan, whole) } else { Ok(plan) }
+}
+
+/// Whether the answer depends on what is true of whole traces only, so that those in several parts must be known.
+pub fn needs_whole(series: &Series) -> bool {
+    let Some(filters) = plain_filters(&series.pipeline) else { return true };
+    let asks_for_roots = |f: &FieldExpr| TraceqlFilter::new(f.clone()).is_ok_and(|f| f.asks_for_roots());
+    let filters = filters.into_iter().flat_map(|f| f.operands(BinaryOp::And)).filter(|f| !asks_for_roots(f));
+    let filters: Vec<&FieldExpr> = filters.collect();
+    matches!(series.function, MetricsFn::Compare(_)) || fields_of(series, &filters).iter().flat_map(columns_of).any(|c| is_of_trace(&c))
 }
 
 /// All fields a series looks at: in its filters, its labels, its function.
@@ -143,11 +182,6 @@ pub fn fields_of(series: &Series, filters: &[&FieldExpr]) -> Vec<Field> {
     all
 }
 
-/// The spans that start in the range of the intervals, with the columns of these fields.
-fn spans_between(sessions: &Sessions, tenant: &TenantId, fields: &[Field], intervals: &Intervals) -> Result<LogicalPlan> {
-    between(scan(sessions, tenant, fields)?, intervals)
-}
-
 /// The rows that start in the range of the intervals.
 fn between(plan: LogicalPlan, intervals: &Intervals) -> Result<LogicalPlan> {
     let time = || column(&SpanColumn::Field(SpanField::StartTime));
@@ -155,10 +189,10 @@ fn between(plan: LogicalPlan, intervals: &Intervals) -> Result<LogicalPlan> {
     Ok(LogicalPlanBuilder::from(plan).filter(lower)?.filter(time().lt_eq(timestamp(intervals.end())))?.build()?)
 }
 
-/// The table of spans with the columns of these fields.
-fn scan(sessions: &Sessions, tenant: &TenantId, fields: &[Field]) -> Result<LogicalPlan> {
+/// The table of spans with these columns.
+fn scan(sessions: &Sessions, tenant: &TenantId, columns: impl Iterator<Item = SpanColumn>) -> Result<LogicalPlan> {
     let mut extra: Vec<SpanColumn> = Vec::new();
-    for wanted in fields.iter().flat_map(columns_of) {
+    for wanted in columns {
         if !matches!(wanted, SpanColumn::Field(_)) && !extra.contains(&wanted) {
             extra.push(wanted);
         }
@@ -186,23 +220,4 @@ fn interval_of(intervals: &Intervals) -> Expr {
 
 fn timestamp(nanos: i64) -> Expr {
     lit(ScalarValue::TimestampNanosecond(Some(nanos), Some("UTC".into())))
-}
-
-/// The filters of a pipeline that only filters: `{ a } | { b } | select(c)`. A span counts if it passes them all, so it need
-/// not be seen together with the others of its trace.
-pub fn filters_of(pipeline: &Pipeline) -> Result<Vec<&FieldExpr>> {
-    let mut filters = Vec::new();
-    for stage in &pipeline.stages {
-        match stage {
-            Stage::Spansets(SpansetExpr::Filter(filter)) => filters.push(filter),
-            Stage::Select(_) if !filters.is_empty() => {}
-            other => {
-                return Err(Error::new(
-                    ErrorKind::Unsupported,
-                    format!("`{other}` before compare() is not yet supported by Tracehouse: use filters {{ ... }} only"),
-                ));
-            }
-        }
-    }
-    Ok(filters)
 }
