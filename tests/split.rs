@@ -140,8 +140,7 @@ fn a_split_loses_nothing() {
         requests.iter().flat_map(|r| &r.resource_spans).flat_map(|rs| &rs.scope_spans).map(|ss| ss.spans.len()).sum()
     };
     let split = Split { seed: 3 };
-    let parts: Vec<usize> =
-        (0..=BLOCKS).map(|place| count(&all.iter().map(|r| split.of(r, place)).collect::<Vec<_>>())).collect();
+    let parts: Vec<usize> = (0..=BLOCKS).map(|place| count(&all.iter().map(|r| split.of(r, place)).collect::<Vec<_>>())).collect();
     assert_eq!(parts.iter().sum::<usize>(), count(&all));
     assert!(parts.iter().all(|n| *n > 50), "{parts:?}");
 }

@@ -147,13 +147,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    async fn new(
-        sessions: &'a Sessions,
-        tenant: &'a TenantId,
-        intervals: Intervals,
-        exemplars: usize,
-        expr: &MetricsExpr,
-    ) -> Result<Self> {
+    async fn new(sessions: &'a Sessions, tenant: &'a TenantId, intervals: Intervals, exemplars: usize, expr: &MetricsExpr) -> Result<Self> {
         let exemplars = exemplars / series_of(expr).len().max(1);
         let whole = whole_of(sessions, tenant, expr, &intervals).await?;
         Ok(Self { sessions, tenant, intervals, whole, exemplars, done: HashMap::new(), cost: SearchMetrics::default() })

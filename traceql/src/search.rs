@@ -45,7 +45,7 @@ fn syntax_error(e: syntax::Error) -> Error {
 pub async fn search(sessions: &Sessions, tenant: &TenantId, request: &SearchRequest) -> Result<SearchResponse> {
     let query = parse(&request.query)?;
     let whole = whole_traces(sessions, tenant, request.range).await?;
-    let plan = plan_search(sessions, tenant, &query, request.range, &whole)?;
+    let plan = plan_search(sessions, tenant, &query, request.range, &whole, Some(request.limit))?;
     let regexes = shown_regexes(&plan)?;
     let frame = sessions.frame(tenant, plan.plan.clone())?;
     let context = std::sync::Arc::new(frame.task_ctx());
@@ -67,7 +67,7 @@ pub async fn search(sessions: &Sessions, tenant: &TenantId, request: &SearchRequ
 pub async fn explain(sessions: &Sessions, tenant: &TenantId, request: &SearchRequest) -> Result<String> {
     let query = parse(&request.query)?;
     let whole = whole_traces(sessions, tenant, request.range).await?;
-    let plan = plan_search(sessions, tenant, &query, request.range, &whole)?;
+    let plan = plan_search(sessions, tenant, &query, request.range, &whole, Some(request.limit))?;
     let logical = plan.plan.display_indent().to_string();
     let physical = sessions.frame(tenant, plan.plan)?.create_physical_plan().await?;
     let physical = datafusion::physical_plan::displayable(physical.as_ref()).indent(false).to_string();

@@ -7,8 +7,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, ListArray, PrimitiveArray, StringArray, StructArray, UInt32Array,
-        new_null_array,
+        Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, Int64Array, ListArray, PrimitiveArray, StringArray, StructArray,
+        UInt32Array, new_null_array,
     },
     buffer::{BooleanBuffer, NullBuffer, OffsetBuffer},
     compute::{concat, take},
@@ -72,7 +72,7 @@ pub(super) fn attribute(rows: &mut Rows, scope: AttributeScope, key: &str) -> Re
 
 /// The same as few values and a code for each thing; `None` if it has too many values for that.
 pub(super) fn coded_attribute(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<Option<(AnyColumn, Vec<u32>)>> {
-    match single_text(rows, scope, key)? {
+    match single_column(rows, scope, key)? {
         Some(coded) => Ok(Some(coded)),
         None => collect(rows, scope, key)?.into_coded(),
     }
@@ -87,8 +87,8 @@ pub(super) fn any_texts(texts: &StringArray) -> Result<AnyColumn> {
     Ok(AnyColumn { len: texts.len() + 1, children })
 }
 
-/// Codes of an attribute that only has texts, one at most a thing, in one column of its own: the usual case, made at once.
-fn single_text(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<Option<(AnyColumn, Vec<u32>)>> {
+/// Codes of an attribute whose values all lie in one column of its own, one at most a thing: the usual case, made at once.
+fn single_column(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<Option<(AnyColumn, Vec<u32>)>> {
     let is_service = scope == AttributeScope::Resource && key == SERVICE_NAME;
     let own: Vec<_> = rows.block().promoted().iter().filter(|p| p.scope == scope && p.key == key).map(|p| p.path.clone()).collect();
     let path = match &own[..] {
@@ -99,27 +99,44 @@ fn single_text(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<Opti
     if has_key(rows, scope, key)? {
         return Ok(None);
     }
-    let leaf = rows.leaf(path)?;
-    let Dense::Text(Text { codes: Some(codes), values }) = &leaf.values else { return Ok(None) };
-    let coded = match &leaf.owners {
-        None if is_service => {
-            let empty: Vec<bool> = values.iter().map(|v| v.is_none_or(str::is_empty)).collect();
-            codes.iter().map(|c| if empty[*c as usize] { 0 } else { *c as u32 + 1 }).collect()
-        }
-        None => codes.iter().map(|c| *c as u32 + 1).collect(),
-        Some(owners) => {
-            let mut coded = vec![0; owners.count];
-            for (owner, code) in owners.of_value.iter().zip(codes.iter()) {
-                let place = &mut coded[*owner as usize];
-                if *place != 0 {
-                    return Ok(None); // an array
-                }
-                *place = *code as u32 + 1;
-            }
-            coded
+    let Some((values, present)) = rows.optional(path)? else { return Ok(None) };
+    let spread = |codes: &mut dyn Iterator<Item = u32>| match &present {
+        None => codes.collect(),
+        Some(present) => {
+            let mut all = vec![0; present.len()];
+            present.set_indices().zip(codes).for_each(|(owner, code)| all[owner] = code);
+            all
         }
     };
-    Ok(Some((any_texts(values)?, coded)))
+    Ok(match values {
+        Dense::Text(Text { codes: Some(codes), values }) => {
+            // An empty service name is none.
+            let code_of: Vec<u32> = values.iter().zip(1..).map(|(v, i)| if is_service && v == Some("") { 0 } else { i }).collect();
+            Some((any_texts(&values)?, spread(&mut codes.iter().map(|c| code_of[*c as usize]))))
+        }
+        Dense::Int64(numbers) => any_ints(&numbers).map(|(few, code_of, min)| {
+            let codes = spread(&mut numbers.iter().map(|n| code_of[n.wrapping_sub(min) as usize]));
+            (few, codes)
+        }),
+        _ => None,
+    })
+}
+
+/// Close numbers as attribute values, the first NULL: with the code of each number from the least on, and the least.
+fn any_ints(numbers: &[i64]) -> Option<(AnyColumn, Vec<u32>, i64)> {
+    let (min, max) = (numbers.iter().copied().min().unwrap_or_default(), numbers.iter().copied().max().unwrap_or_default());
+    let width = max.checked_sub(min).filter(|width| *width < CODED_VALUES_MAX as i64)? as usize + 1;
+    let mut code_of = vec![0u32; width];
+    numbers.iter().for_each(|n| code_of[n.wrapping_sub(min) as usize] = 1);
+    let mut few = vec![None];
+    for (number, code) in (min..).zip(&mut code_of).filter(|(_, code)| **code > 0) {
+        *code = few.len() as u32;
+        few.push(Some(number));
+    }
+    let mut children = [const { None }; 8];
+    let len = few.len();
+    children[1] = Some(Arc::new(Int64Array::from(few)) as ArrayRef);
+    Some((AnyColumn { len, children }, code_of, min))
 }
 
 /// Gathers the values of an attribute from all the leaves they may lie in.

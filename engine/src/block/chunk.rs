@@ -1,7 +1,7 @@
 //! A row group as a chunk of a scan: fetches the leaves that the asked columns are made of, and makes the columns.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     ops::Range,
     sync::Arc,
 };
@@ -23,13 +23,16 @@ use super::{
 use crate::{
     error::{Error, Result},
     scan::{
-        AttributeScope, ChunkSource, ChunkStats, CodedColumn, SpanChunk, SpanColumn, SpanField, ValueTest, attributes_to_json,
+        AttributeScope, ChunkSource, ChunkStats, ChunkTraces, CodedColumn, SpanChunk, SpanColumn, SpanField, ValueTest, attributes_to_json,
         events_to_json, links_to_json,
     },
     store::request_cost,
+    trace::TraceId,
 };
 
 const SPAN_START_LEAF: &str = "rs.ss.Spans.StartTimeUnixNano";
+const TRACE_START_LEAF: &str = "StartTimeUnixNano";
+const TRACE_ID_LEAF: &str = "TraceID";
 
 /// A row group of a block, to be scanned.
 #[derive(Debug)]
@@ -58,7 +61,7 @@ impl ChunkSource for RowGroupSource {
         let traces = self.block.trace_count(self.row_group)?;
         let rows = Rows::new(self.block.clone(), self.row_group, traces);
         let stats = ChunkStats { traces: traces as u64, ..ChunkStats::default() };
-        let mut chunk = RowGroupChunk { rows, loaded: HashSet::new(), spans: 0, stats };
+        let mut chunk = RowGroupChunk { rows, loaded: HashSet::new(), coded: HashMap::new(), spans: 0, stats };
         chunk.spans = match self.span_count()? {
             Some(spans) => spans,
             None => {
@@ -89,6 +92,7 @@ impl ChunkSource for RowGroupSource {
 struct RowGroupChunk {
     rows: Rows,
     loaded: HashSet<SpanColumn>,
+    coded: HashMap<SpanColumn, Option<CodedColumn>>,
     spans: usize,
     stats: ChunkStats,
 }
@@ -221,15 +225,35 @@ impl SpanChunk for RowGroupChunk {
         }
     }
 
+    async fn traces(&mut self) -> Result<Option<ChunkTraces>> {
+        let shape_leaf = self.rows.shape_leaf();
+        self.fetch(&[shape_leaf, TRACE_ID_LEAF, TRACE_START_LEAF]).await?;
+        let first_spans = self.rows.shape()?.first_spans(depth::TRACE);
+        let (ids, starts) = (self.rows.bytes(TRACE_ID_LEAF)?, self.rows.int64(TRACE_START_LEAF)?);
+        let traces = ids.iter().zip(starts.iter()).map(|(bytes, start)| (padded(bytes.unwrap_or_default()), *start)).collect();
+        Ok(Some(ChunkTraces { traces, first_spans }))
+    }
+
     fn coded(&mut self, column: &SpanColumn) -> Result<Option<CodedColumn>> {
         self.checked_shape(column)?;
-        coded(&mut self.rows, column)
+        if let Some(known) = self.coded.get(column) {
+            return Ok(known.clone());
+        }
+        let made = coded(&mut self.rows, column)?;
+        self.coded.insert(column.clone(), made.clone());
+        Ok(made)
     }
 
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {
         let shape = self.checked_shape(column)?;
         if selection.is_some_and(|s| s.values().iter().any(|span| *span as usize >= self.spans)) {
             return Err(Error::internal("a span is selected that the chunk does not have"));
+        }
+        // Looking for an attribute costs much, taking some of what was found little.
+        if let SpanColumn::Attribute { .. } = column
+            && let Some(coded) = self.coded(column)?
+        {
+            return coded.to_array(selection);
         }
         self.make(column, Chosen { shape: &shape, spans: selection })
     }
@@ -253,6 +277,14 @@ impl RowGroupChunk {
         }
         Ok(shape)
     }
+}
+
+/// A stored trace id: of a shorter one zeros come first, of a longer one the end counts.
+fn padded(bytes: &[u8]) -> TraceId {
+    let end = &bytes[bytes.len().saturating_sub(16)..];
+    let mut id = [0; 16];
+    id[16 - end.len()..].copy_from_slice(end);
+    TraceId(id)
 }
 
 /// The scope whose attributes a field shows as JSON.

@@ -18,12 +18,14 @@ use super::{
     leaves::depth,
     rows::{Rows, head},
     shape::Shape,
-    values::Text,
+    values::{Dense, Text},
 };
 use crate::{
     error::{Error, Result},
     scan::{SpanField, kind_text, service_stats_type, status_text},
 };
+
+const DURATION_LEAF: &str = "rs.ss.Spans.DurationNano";
 
 /// The leaves a field is made of. Those that vParquet4 lacks are left out by the caller.
 pub(super) fn leaves(field: SpanField) -> &'static [&'static str] {
@@ -35,8 +37,8 @@ pub(super) fn leaves(field: SpanField) -> &'static [&'static str] {
         Name => &["rs.ss.Spans.Name"],
         Kind | KindCode => &["rs.ss.Spans.Kind"],
         StartTime => &["rs.ss.Spans.StartTimeUnixNano"],
-        EndTime => &["rs.ss.Spans.StartTimeUnixNano", "rs.ss.Spans.DurationNano"],
-        DurationNs => &["rs.ss.Spans.DurationNano"],
+        EndTime => &["rs.ss.Spans.StartTimeUnixNano", DURATION_LEAF],
+        DurationNs => &[DURATION_LEAF],
         Status | StatusCode => &["rs.ss.Spans.StatusCode"],
         StatusMessage => &["rs.ss.Spans.StatusMessage"],
         ServiceName => &[SERVICE_NAME_LEAF],
@@ -79,10 +81,9 @@ impl Chosen<'_> {
         if at >= depth::SPAN {
             return Ok(self.spans.cloned());
         }
-        let of_span = self.shape.of_span(at);
         Ok(Some(match self.spans {
-            None => of_span.clone(),
-            Some(spans) => UInt32Array::new(spans.values().iter().map(|s| of_span.value(*s as usize)).collect(), None),
+            None => self.shape.of_span(at).clone(),
+            Some(spans) => self.shape.groups_of(at, spans),
         }))
     }
 
@@ -91,6 +92,14 @@ impl Chosen<'_> {
         match self.places(at)? {
             None => Ok(array),
             Some(places) => Ok(take(&array, &places, None)?),
+        }
+    }
+
+    /// The values that the chosen spans have in a leaf that a span has exactly one of.
+    fn values(&self, rows: &mut Rows, path: &str) -> Result<Dense> {
+        match self.spans {
+            None => Ok(rows.leaf(path)?.values.clone()),
+            Some(spans) => rows.values_at(path, spans),
         }
     }
 
@@ -118,42 +127,59 @@ pub(super) fn field(rows: &mut Rows, field: SpanField, chosen: Chosen<'_>) -> Re
     use SpanField::*;
     let path = leaves(field).first().copied().unwrap_or_default();
     match field {
-        TraceId => chosen.gather(Arc::new(hex_ids(&rows.bytes(path)?, Some(16))), depth::TRACE),
-        SpanId => span_ids(rows, path, chosen).map(|ids| Arc::new(hex_ids(&ids, None)) as ArrayRef),
-        ParentSpanId => {
-            let ids = span_ids(rows, path, chosen)?;
-            let valid: NullBuffer = ids.offsets().lengths().map(|len| len > 0).collect::<Vec<_>>().into();
-            let (offsets, values, _) = hex_ids(&ids, None).into_parts();
-            Ok(Arc::new(StringArray::try_new(offsets, values, Some(valid))?))
+        TraceId => {
+            let ids = rows.bytes(path)?;
+            let ids = match chosen.spans {
+                // A trace has many spans: its text is made once.
+                None => return chosen.gather(Arc::new(hex_ids(&ids, Some(16))), depth::TRACE),
+                Some(_) => chosen.gather(Arc::new(ids), depth::TRACE)?,
+            };
+            Ok(Arc::new(hex_ids(as_binary(&ids)?, Some(16))))
         }
-        Name => chosen.gather(dictionary(&rows.text(path)?)?, depth::SPAN),
-        Kind => named(&rows.int64(path)?, chosen, kind_text),
-        Status => named(&rows.int64(path)?, chosen, status_text),
-        KindCode | StatusCode => {
-            let codes = rows.int64(path)?.iter().map(|v| int32(*v, path)).collect::<Result<Vec<_>>>()?;
-            chosen.gather(Arc::new(Int32Array::from(codes)), depth::SPAN)
-        }
-        StartTime => chosen.gather(timestamps(rows.int64(path)?), depth::SPAN),
-        EndTime => {
-            let (starts, durations) = (rows.int64(path)?, rows.int64("rs.ss.Spans.DurationNano")?);
-            let ends: Vec<i64> = starts.iter().zip(durations.iter()).map(|(s, d)| s.wrapping_add(*d)).collect();
-            chosen.gather(timestamps(ends.into()), depth::SPAN)
-        }
-        DurationNs => chosen.gather(Arc::new(Int64Array::new(rows.int64(path)?, None)), depth::SPAN),
-        StatusMessage | TraceState => texts(&rows.text(path)?, chosen.places(depth::SPAN)?),
         ServiceName => chosen.gather(service_names(&rows.text(path)?)?, depth::RESOURCE),
         ScopeName | ScopeVersion => chosen.gather(dictionary(&rows.text(path)?)?, depth::SCOPE),
         RootServiceName | RootSpanName => chosen.gather(dictionary(&rows.text(path)?)?, depth::TRACE),
         TraceStartTime | TraceEndTime => chosen.gather(timestamps(rows.int64(path)?), depth::TRACE),
         TraceDurationNs => chosen.gather(Arc::new(Int64Array::new(rows.int64(path)?, None)), depth::TRACE),
         ChildCount if !rows.exists(path) => Ok(new_null_array(&DataType::Int32, chosen.len())),
-        NestedSetLeft | NestedSetRight | NestedSetParent | ChildCount | DroppedAttributesCount | DroppedEventsCount | DroppedLinksCount => {
-            chosen.gather(Arc::new(Int32Array::new(rows.int32(path)?, None)), depth::SPAN)
-        }
         ResourceAttributes | ScopeAttributes | SpanAttributes | Events | Links => {
             Err(Error::internal(format!("{field:?} is not made of single leaves")))
         }
+        _ => span_field(rows, field, path, chosen),
     }
+}
+
+/// A field that a span has exactly one value of.
+fn span_field(rows: &mut Rows, field: SpanField, path: &str, chosen: Chosen<'_>) -> Result<ArrayRef> {
+    use SpanField::*;
+    Ok(match (field, chosen.values(rows, path)?) {
+        (SpanId, Dense::Bytes(ids)) => Arc::new(hex_ids(&ids, None)),
+        (ParentSpanId, Dense::Bytes(ids)) => {
+            let valid: NullBuffer = ids.offsets().lengths().map(|len| len > 0).collect::<Vec<_>>().into();
+            let (offsets, values, _) = hex_ids(&ids, None).into_parts();
+            Arc::new(StringArray::try_new(offsets, values, Some(valid))?)
+        }
+        (Name, Dense::Text(text)) => dictionary(&text)?,
+        (StatusMessage | TraceState, Dense::Text(text)) => texts(&text, None)?,
+        (Kind, Dense::Int64(numbers)) => named(&numbers, kind_text)?,
+        (Status, Dense::Int64(numbers)) => named(&numbers, status_text)?,
+        (KindCode | StatusCode, Dense::Int64(numbers)) => {
+            Arc::new(Int32Array::from(numbers.iter().map(|v| int32(*v, path)).collect::<Result<Vec<_>>>()?))
+        }
+        (StartTime, Dense::Int64(starts)) => timestamps(starts),
+        (EndTime, Dense::Int64(starts)) => {
+            let Dense::Int64(durations) = chosen.values(rows, DURATION_LEAF)? else { return Err(mistyped(DURATION_LEAF)) };
+            let ends: Vec<i64> = starts.iter().zip(durations.iter()).map(|(s, d)| s.wrapping_add(*d)).collect();
+            timestamps(ends.into())
+        }
+        (DurationNs, Dense::Int64(nanos)) => Arc::new(Int64Array::new(nanos, None)),
+        (_, Dense::Int32(numbers)) => Arc::new(Int32Array::new(numbers, None)),
+        _ => return Err(mistyped(path)),
+    })
+}
+
+fn mistyped(path: &str) -> Error {
+    Error::internal(format!("column {path} is asked for as another type"))
 }
 
 /// `event:name`: the names of each span's events.
@@ -233,7 +259,7 @@ fn texts(text: &Text, places: Option<UInt32Array>) -> Result<ArrayRef> {
 }
 
 /// Names of numbers, as a dictionary array.
-fn named(numbers: &[i64], chosen: Chosen<'_>, name: impl Fn(i32) -> std::borrow::Cow<'static, str>) -> Result<ArrayRef> {
+fn named(numbers: &[i64], name: impl Fn(i32) -> std::borrow::Cow<'static, str>) -> Result<ArrayRef> {
     let mut known: Vec<i64> = Vec::new();
     let mut codes = Vec::with_capacity(numbers.len());
     for number in numbers {
@@ -245,7 +271,7 @@ fn named(numbers: &[i64], chosen: Chosen<'_>, name: impl Fn(i32) -> std::borrow:
     }
     let names = known.iter().map(|n| int32(*n, "kind or status").map(&name)).collect::<Result<Vec<_>>>()?;
     let names = StringArray::from_iter_values(names);
-    chosen.gather(Arc::new(DictionaryArray::<Int32Type>::try_new(Int32Array::from(codes), Arc::new(names))?), depth::SPAN)
+    Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(Int32Array::from(codes), Arc::new(names))?))
 }
 
 fn int32(number: i64, what: &str) -> Result<i32> {
@@ -254,14 +280,6 @@ fn int32(number: i64, what: &str) -> Result<i32> {
 
 fn timestamps(values: ScalarBuffer<i64>) -> ArrayRef {
     Arc::new(TimestampNanosecondArray::new(values, None).with_timezone("UTC"))
-}
-
-fn span_ids(rows: &mut Rows, path: &str, chosen: Chosen<'_>) -> Result<BinaryArray> {
-    let ids = rows.bytes(path)?;
-    match chosen.spans {
-        None => Ok(ids),
-        Some(spans) => as_binary(&take(&ids, spans, None)?).cloned(),
-    }
 }
 
 fn as_binary(array: &ArrayRef) -> Result<&BinaryArray> {

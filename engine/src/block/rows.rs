@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use arrow::array::{Array, StringArray};
+use arrow::{
+    array::{Array, StringArray, UInt32Array},
+    buffer::BooleanBuffer,
+};
 use bytes::Bytes;
 use parquet::{
     basic::{Encoding, EncodingMask},
@@ -26,6 +29,8 @@ use crate::error::{Error, Result};
 /// The leaf that gives the shape where there is no `ss.SpanCount`.
 const SPAN_LEAF: &str = "rs.ss.Spans.Kind";
 const SPAN_COUNT: &str = "rs.ss.SpanCount";
+/// Fewer than one in this many things are few.
+const FEW_OF: usize = 8;
 
 /// The leaf of a list's items that says what each item belongs to. Leaves of the same items need not be asked.
 pub(super) mod head {
@@ -185,6 +190,28 @@ impl Rows {
             self.fetched.remove(path);
         }
         Ok(leaf)
+    }
+
+    /// The values of these things, ascending, of a leaf that each thing has exactly one of. If they are few, pages without
+    /// any of them are passed over, and nothing is remembered.
+    pub fn values_at(&mut self, path: &str, things: &UInt32Array) -> Result<Dense> {
+        let due = self.owner_count(path)?;
+        let few = things.len() < due / FEW_OF && self.chunk(path)?.0.is_required() && !self.decoded.contains_key(path);
+        if few && !is_head(path) && path != self.shape_leaf() {
+            return self.with_pages(path, |pages| pages.decode_at(things.values(), due));
+        }
+        let leaf = self.leaf(path)?;
+        leaf.values.pick(things.values()).map_err(|e| self.wrong(path, e))
+    }
+
+    /// A leaf that each of its things has at most one value of, and which have one (`None`: all); `None` if some has more.
+    /// Not remembered.
+    pub fn optional(&mut self, path: &str) -> Result<Option<(Dense, Option<BooleanBuffer>)>> {
+        let due = self.owner_count(path)?;
+        if let Some(leaf) = self.decoded.get(path).filter(|leaf| leaf.owners.is_none()) {
+            return Ok(Some((leaf.values.clone(), None)));
+        }
+        self.with_pages(path, |pages| pages.decode_optional(due))
     }
 
     /// The dictionary of a text leaf, if all its values are in it. Decodes no values.

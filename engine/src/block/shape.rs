@@ -17,6 +17,8 @@ pub(super) struct Shape {
     pub scopes: Vec<u32>,
     /// First span of each scope, and the number of spans.
     pub spans: Vec<u32>,
+    first_of_scope: OnceLock<ScalarBuffer<u32>>,
+    first_of_resource: OnceLock<ScalarBuffer<u32>>,
     scope_of_span: OnceLock<UInt32Array>,
     resource_of_span: OnceLock<UInt32Array>,
     trace_of_span: OnceLock<UInt32Array>,
@@ -66,11 +68,27 @@ impl Shape {
 
     /// The first span of each scope, resource or trace, and the number of spans.
     pub fn first_spans(&self, at: u32) -> ScalarBuffer<u32> {
+        let resource = |r: &u32| self.spans[*r as usize];
         match at {
-            depth::SCOPE => self.spans.clone().into(),
-            depth::RESOURCE => self.scopes.iter().map(|scope| self.spans[*scope as usize]).collect(),
+            depth::SCOPE => self.first_of_scope.get_or_init(|| self.spans.clone().into()).clone(),
+            depth::RESOURCE => self.first_of_resource.get_or_init(|| self.scopes.iter().map(resource).collect()).clone(),
             _ => self.resources.iter().map(|r| self.spans[self.scopes[*r as usize] as usize]).collect(),
         }
+    }
+
+    /// The number of the scope, resource or trace of each of these spans, ascending.
+    pub fn groups_of(&self, at: u32, spans: &UInt32Array) -> UInt32Array {
+        if spans.len() > self.count(depth::SPAN) / 16 {
+            let all = self.of_span(at).values();
+            return spans.values().iter().map(|span| all[*span as usize]).collect::<Vec<_>>().into();
+        }
+        let firsts = self.first_spans(at);
+        let mut group = 0;
+        let of = |span: &u32| {
+            group += firsts[group + 1..].partition_point(|first| first <= span);
+            group as u32
+        };
+        spans.values().iter().map(of).collect::<Vec<_>>().into()
     }
 
     /// The number of the scope, resource or trace of each span.
@@ -85,9 +103,9 @@ impl Shape {
 
 /// The number of the group of each member, from the groups' offsets.
 fn spread(offsets: &[u32]) -> Vec<u32> {
-    let mut groups = Vec::with_capacity(offsets.last().map_or(0, |n| *n as usize));
-    for (group, ends) in offsets[1..].iter().enumerate() {
-        groups.resize(*ends as usize, group as u32);
+    let mut groups = vec![0; offsets.last().map_or(0, |n| *n as usize)];
+    for (group, range) in offsets.windows(2).enumerate() {
+        groups[range[0] as usize..range[1] as usize].fill(group as u32);
     }
     groups
 }
@@ -95,6 +113,10 @@ fn spread(offsets: &[u32]) -> Vec<u32> {
 /// Offsets of the lists at each depth above a leaf that lies `leaf_depth` deep and is required there.
 fn offsets(levels: &Levels, leaf_depth: u8) -> Result<[Vec<u32>; 3]> {
     let mut offsets: [Vec<u32>; 3] = Default::default();
+    if levels.defs.iter().all(|def| *def == leaf_depth) && levels.reps.iter().all(|rep| *rep <= leaf_depth) {
+        full_offsets(&levels.reps, usize::from(leaf_depth), &mut offsets);
+        return Ok(offsets);
+    }
     let mut counts = [0u32; 4];
     for (rep, def) in levels.reps.iter().zip(&levels.defs) {
         if rep > def {
@@ -113,9 +135,43 @@ fn offsets(levels: &Levels, leaf_depth: u8) -> Result<[Vec<u32>; 3]> {
     Ok(offsets)
 }
 
+/// The same where no list is empty: each entry is one thing at the leaf's depth.
+fn full_offsets(reps: &[u8], leaf_depth: usize, offsets: &mut [Vec<u32>; 3]) {
+    for (entry, rep) in reps.iter().enumerate() {
+        let rep = usize::from(*rep);
+        if rep < leaf_depth {
+            // The deepest list starts here, and so do those above it down to the repetition level.
+            for at in rep..leaf_depth - 1 {
+                let below = offsets[at + 1].len() as u32;
+                offsets[at].push(below);
+            }
+            offsets[leaf_depth - 1].push(entry as u32);
+        }
+    }
+    offsets[leaf_depth - 1].push(reps.len() as u32);
+    for at in (0..leaf_depth - 1).rev() {
+        let below = offsets[at + 1].len() as u32 - 1;
+        offsets[at].push(below);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn full_lists_are_read_alike() {
+        let reps = vec![0, 3, 2, 1, 3, 3, 0, 0, 1, 2, 3];
+        let levels = Levels { defs: vec![3; reps.len()], reps };
+        let fast = offsets(&levels, 3).unwrap();
+        assert_eq!(fast, [vec![0, 2, 3, 5], vec![0, 2, 3, 4, 5, 7], vec![0, 2, 3, 6, 7, 8, 9, 11]]);
+        // An empty trace behind the others sends the same levels the long way.
+        let mut longer = levels;
+        longer.reps.push(0);
+        longer.defs.push(0);
+        let [resources, scopes, spans] = offsets(&longer, 3).unwrap();
+        assert_eq!((&resources[..4], &scopes, &spans), (&fast[0][..], &fast[1], &fast[2]));
+    }
 
     #[test]
     fn empty_lists_have_no_members() {

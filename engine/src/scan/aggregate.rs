@@ -190,6 +190,12 @@ impl States {
                 accumulator.merge_batch(&[counts], &numbers, total)?;
                 continue;
             }
+            if function.fun().name() == "first_value" {
+                // Rows come in no order, so that any of a group's values is as good as another.
+                let arrays = arguments.iter().map(|expr| at(&values.array(expr)?, None, &groups.examples)).collect::<Result<Vec<_>>>()?;
+                accumulator.update_batch(&arrays, &numbers, None, total)?;
+                continue;
+            }
             let arrays = arguments.iter().map(|expr| values.array(expr)).collect::<Result<Vec<_>>>()?;
             let of_span = of_span.get_or_insert_with(|| groups.of_span.iter().map(|g| numbers[*g as usize]).collect());
             accumulator.update_batch(&arrays, of_span, None, total)?;

@@ -2,11 +2,14 @@
 
 use std::{fmt::Debug, sync::Arc};
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::{
+    array::{ArrayRef, UInt32Array},
+    buffer::ScalarBuffer,
+};
 use async_trait::async_trait;
 
 use super::{coded::CodedColumn, columns::SpanColumn, filter::ValueTest};
-use crate::error::Result;
+use crate::{error::Result, trace::TraceId};
 
 /// The spans of one unit of work (a row group of a block, or a slice of the live traces), decoded column by column.
 ///
@@ -31,12 +34,26 @@ pub trait SpanChunk: Debug + Send {
         Ok(None)
     }
 
+    /// The traces of the chunk, in the order of its spans; `None` if that is not known. Fetches what it needs.
+    async fn traces(&mut self) -> Result<Option<ChunkTraces>> {
+        Ok(None)
+    }
+
     /// The values of a loaded column: for the spans at `selection` (ascending span numbers), or for all. The array has the
     /// type of [`SpanColumn::data_type`] and one entry a span.
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef>;
 
     /// Counters, for EXPLAIN ANALYZE and for search metrics.
     fn stats(&self) -> ChunkStats;
+}
+
+/// The traces of a chunk.
+#[derive(Clone, Debug)]
+pub struct ChunkTraces {
+    /// Id and start (Unix nanoseconds, as stored) of each.
+    pub traces: Vec<(TraceId, i64)>,
+    /// The first span of each, and the number of spans.
+    pub first_spans: ScalarBuffer<u32>,
 }
 
 /// What reading a chunk has cost so far.

@@ -71,9 +71,9 @@ impl CodedColumn {
             (None, None) => self.codes.clone(),
             (None, Some(spans)) => spans.values().iter().map(|s| self.codes[*s as usize]).collect(),
             (Some(starts), None) => {
-                let mut all = Vec::with_capacity(self.span_count());
-                for (end, code) in starts.iter().skip(1).zip(self.codes.iter()) {
-                    all.resize(*end as usize, *code);
+                let mut all = vec![0; self.span_count()];
+                for (range, code) in starts.windows(2).zip(self.codes.iter()) {
+                    all[range[0] as usize..range[1] as usize].fill(*code);
                 }
                 all.into()
             }

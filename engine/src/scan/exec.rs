@@ -22,9 +22,10 @@ use futures::TryStreamExt;
 use parking_lot::Mutex;
 
 use super::{
-    chunk::{ChunkSource, ChunkStats, SpanChunk},
+    chunk::{ChunkSource, ChunkStats, ChunkTraces, SpanChunk},
     columns::{SpanColumn, schema_of},
     filter::ScanFilter,
+    newest::NewestTraces,
 };
 use crate::error::Result;
 
@@ -50,6 +51,7 @@ pub struct SpanScanExec {
     units: Vec<ScanUnit>,
     batch_rows: usize,
     limit: Option<usize>,
+    newest: Option<Arc<NewestTraces>>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -83,11 +85,19 @@ impl SpanScanExec {
             units,
             batch_rows: batch_rows.max(1),
             limit,
+            newest: None,
             schema,
             properties,
             metrics: ExecutionPlanMetricsSet::new(),
             queue: Arc::default(),
         })
+    }
+
+    /// Leaves out spans of traces that are too old for an answer of the newest.
+    #[must_use]
+    pub fn with_newest(mut self, newest: Option<Arc<NewestTraces>>) -> Self {
+        self.newest = newest;
+        self
     }
 
     /// The same scan, not begun.
@@ -99,6 +109,7 @@ impl SpanScanExec {
             units: self.units.clone(),
             batch_rows: self.batch_rows,
             limit: self.limit,
+            newest: self.newest.clone(),
             schema: self.schema.clone(),
             properties: self.properties.clone(),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -108,7 +119,7 @@ impl SpanScanExec {
 
     /// Whether the caller wants only some of the rows.
     pub(super) fn is_limited(&self) -> bool {
-        self.limit.is_some()
+        self.limit.is_some() || self.newest.is_some()
     }
 
     /// What one partition works off.
@@ -116,6 +127,7 @@ impl SpanScanExec {
         Ok(ChunkQueue {
             units: self.units.clone().into(),
             next: self.queue.clone(),
+            newest: self.newest.clone(),
             filter: ScanFilter::new(&self.columns, self.predicate.as_ref())?,
             baseline: BaselineMetrics::new(metrics, partition),
             counters: Counters::new(metrics, partition),
@@ -135,6 +147,9 @@ impl SpanScanExec {
         }
         if let Some(limit) = self.limit {
             text.push_str(&format!(", limit={limit}"));
+        }
+        if let Some(newest) = &self.newest {
+            text.push_str(&format!(", newest_traces={}", newest.limit()));
         }
         text
     }
@@ -197,6 +212,7 @@ struct Counters {
     chunks: Count,
     excluded: Count,
     unmatched: Count,
+    older: Count,
     matched: Count,
     spans: Count,
     traces: Count,
@@ -211,6 +227,7 @@ impl Counters {
             chunks: counter("chunks_scanned"),
             excluded: counter("chunks_excluded_by_dictionary"),
             unmatched: counter("chunks_without_match"),
+            older: counter("spans_too_old"),
             matched: counter("spans_matched"),
             spans: counter("spans_scanned"),
             traces: counter("traces_scanned"),
@@ -232,6 +249,7 @@ pub(super) struct ChunkQueue {
     units: Arc<[ScanUnit]>,
     next: Arc<Mutex<usize>>,
     filter: ScanFilter,
+    newest: Option<Arc<NewestTraces>>,
     pub(super) baseline: BaselineMetrics,
     counters: Counters,
 }
@@ -244,6 +262,33 @@ pub(super) struct Selected {
 }
 
 impl Selected {
+    /// Leaves out spans of traces that are too old for an answer of the newest; returns how many.
+    async fn keep(&mut self, newest: &NewestTraces) -> Result<usize> {
+        let before = self.rows();
+        let Some(ChunkTraces { traces, first_spans }) = self.chunk.traces().await? else { return Ok(0) };
+        // For each trace with a match, where its spans are among the chosen ones.
+        let mut at = 0;
+        let mut places = |trace: usize| {
+            let (first, end) = (first_spans[trace], first_spans[trace + 1]);
+            let Some(spans) = &self.spans else { return first as usize..end as usize };
+            let from = at;
+            at += spans.values()[from..].iter().take_while(|span| **span < end).count();
+            from..at
+        };
+        let matching: Vec<_> = (0..traces.len()).map(|t| (t, places(t))).filter(|(_, places)| !places.is_empty()).collect();
+        let kept = newest.offer(matching.iter().map(|(trace, _)| traces[*trace]));
+        if kept.iter().all(|k| *k) {
+            return Ok(0);
+        }
+        let places = matching.into_iter().zip(kept).filter(|(_, kept)| *kept).flat_map(|((_, places), _)| places);
+        let left: Vec<u32> = match &self.spans {
+            Some(spans) => places.map(|place| spans.value(place)).collect(),
+            None => places.map(|span| span as u32).collect(),
+        };
+        self.spans = Some(left.into());
+        Ok(before - self.rows())
+    }
+
     /// Number of spans that pass.
     pub fn rows(&self) -> usize {
         self.spans.as_ref().map_or(self.chunk.span_count(), |s| s.len())
@@ -268,10 +313,14 @@ impl ChunkQueue {
                 continue;
             }
             chunk.load(&self.filter.columns()).await?;
-            let _timer = self.baseline.elapsed_compute().timer();
+            let timer = self.baseline.elapsed_compute().timer();
             let mask = self.filter.select(chunk.as_mut())?;
             let spans = mask.map(|mask| UInt32Array::from(mask.set_indices().map(|i| i as u32).collect::<Vec<_>>()));
-            let selected = Selected { chunk, spans };
+            let mut selected = Selected { chunk, spans };
+            if let Some(newest) = self.newest.as_ref().filter(|_| selected.rows() > 0) {
+                drop(timer);
+                self.counters.older.add(selected.keep(newest).await?);
+            }
             if selected.rows() > 0 {
                 return Ok(Some(selected));
             }

@@ -16,7 +16,7 @@ use arrow::{
 use async_trait::async_trait;
 
 use super::{
-    AttributeScope, ChunkSource, ChunkStats, SpanChunk, SpanField,
+    AttributeScope, ChunkSource, ChunkStats, ChunkTraces, SpanChunk, SpanField,
     any_value::{AnyValueBuilder, lookup},
     attributes_to_json,
     columns::{SpanColumn, service_stats_type},
@@ -104,6 +104,16 @@ impl SpanChunk for LiveChunk {
 
     async fn load(&mut self, _: &[SpanColumn]) -> Result<()> {
         Ok(())
+    }
+
+    async fn traces(&mut self) -> Result<Option<ChunkTraces>> {
+        let mut first_spans = vec![0];
+        let mut traces = Vec::with_capacity(self.traces.len());
+        for trace in &self.traces {
+            traces.push((trace.trace.id, trace.facts.start_unix_nanos as i64));
+            first_spans.push(first_spans[first_spans.len() - 1] + trace.facts.spans.len() as u32);
+        }
+        Ok(Some(ChunkTraces { traces, first_spans: first_spans.into() }))
     }
 
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {

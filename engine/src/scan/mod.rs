@@ -12,13 +12,14 @@ mod groups;
 mod json;
 mod live;
 mod live_chunk;
+mod newest;
 mod prune;
 mod span_filter;
 mod table;
 
 pub use aggregate::SpanAggregateExec;
 pub use aggregate_rule::AggregateInScan;
-pub use chunk::{ChunkSource, ChunkStats, SpanChunk};
+pub use chunk::{ChunkSource, ChunkStats, ChunkTraces, SpanChunk};
 pub use coded::CodedColumn;
 pub use columns::{
     AttributeScope, SpanColumn, SpanField, any_value_type, dictionary_type, list_of, schema_of, service_stats_type, timestamp_type,
@@ -28,5 +29,6 @@ pub use filter::ValueTest;
 pub use json::{attributes_to_json, events_to_json, kind_text, links_to_json, status_text};
 pub use live::{LiveSegment, LiveSpans, NoLiveSpans};
 pub use live_chunk::{LiveChunkSource, PreparedTrace, flatten, prepare};
+pub use newest::NewestTraces;
 pub use span_filter::{Passing, SpanFilter, SpanTest};
 pub use table::SpansTable;

@@ -17,6 +17,7 @@ use super::{
     chunk::ChunkSource,
     columns::{SpanColumn, SpanField, schema_of},
     exec::ScanUnit,
+    newest::NewestTraces,
 };
 use crate::{Engine, error::Result, tenant::TenantId};
 
@@ -28,6 +29,7 @@ pub struct SpansTable {
     columns: Arc<[SpanColumn]>,
     schema: SchemaRef,
     blocks_within: Option<(i64, i64)>,
+    newest: Option<Arc<NewestTraces>>,
 }
 
 impl SpansTable {
@@ -40,13 +42,20 @@ impl SpansTable {
     pub fn with_columns(engine: Arc<Engine>, tenant: TenantId, more: impl IntoIterator<Item = SpanColumn>) -> Self {
         let columns: Arc<[SpanColumn]> = SpanField::ALL.into_iter().map(SpanColumn::Field).chain(more).collect();
         let schema = schema_of(&columns);
-        Self { engine, tenant, columns, schema, blocks_within: None }
+        Self { engine, tenant, columns, schema, blocks_within: None, newest: None }
     }
 
     /// Leaves out blocks whose time range does not overlap this one (Unix nanoseconds, inclusive); spans of the others stay.
     #[must_use]
     pub fn blocks_within(mut self, range: Option<(i64, i64)>) -> Self {
         self.blocks_within = range;
+        self
+    }
+
+    /// Leaves out spans of traces that are too old for an answer of the newest. Every filter must be the table's own.
+    #[must_use]
+    pub fn newest(mut self, newest: Option<Arc<NewestTraces>>) -> Self {
+        self.newest = newest;
         self
     }
 
@@ -125,6 +134,7 @@ impl TableProvider for SpansTable {
             0 => state.config().target_partitions(),
             n => n,
         };
-        Ok(Arc::new(SpanScanExec::new(self.columns.clone(), projection, predicate, units, parallelism, config.scan_batch_rows, limit)?))
+        let scan = SpanScanExec::new(self.columns.clone(), projection, predicate, units, parallelism, config.scan_batch_rows, limit)?;
+        Ok(Arc::new(scan.with_newest(self.newest.clone())))
     }
 }

@@ -1,6 +1,9 @@
 //! A search as a plan: which spans, and which columns the answer shows of them.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use datafusion::{
     catalog::TableProvider,
@@ -9,9 +12,9 @@ use datafusion::{
     logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit},
 };
 use tracehouse_engine::{
-    Error, TenantId,
+    Error, TenantId, TraceId,
     block::{DedicatedColumn, DedicatedScope},
-    scan::{SpanColumn, SpanField},
+    scan::{NewestTraces, SpanColumn, SpanField},
 };
 use tracehouse_sql::Sessions;
 
@@ -79,13 +82,14 @@ pub struct SearchPlan {
 }
 
 /// Plans a search over the traces that overlap `range` (Unix nanoseconds, inclusive).
-/// `whole` are the traces in several parts among them.
+/// `whole` are the traces in several parts among them; with `newest`, only so many of the newest traces are asked for.
 pub fn plan_search(
     sessions: &Sessions,
     tenant: &TenantId,
     query: &Query,
     range: Option<(i64, i64)>,
     whole: &Whole,
+    newest: Option<usize>,
 ) -> Result<SearchPlan, Error> {
     let Root::Spansets(pipeline) = &query.root else {
         return Err(Error::invalid("this is a metrics query: send it to /api/metrics/query_range or /api/metrics/query"));
@@ -96,12 +100,13 @@ pub fn plan_search(
     let filters = all_filters(pipeline);
     let fields: Vec<SpanColumn> = filters.iter().flat_map(|f| f.fields()).flat_map(columns_of).collect();
     let conjunction = is_conjunction(pipeline);
-    let table = |columns: &[SpanColumn]| {
+    let table = |columns: &[SpanColumn], newest| {
         let wanted = columns.iter().chain(&fields).cloned();
-        overlapping_spans(sessions, tenant, wanted, range, whole)
+        overlapping_spans(sessions, tenant, wanted, range, whole, newest)
     };
     if let Some(filters) = plain_filters(pipeline) {
-        let mut plan = table(&columns)?;
+        let newest = newest.map(|limit| Arc::new(NewestTraces::new(limit, starts_of(whole))));
+        let mut plan = table(&columns, newest)?;
         for filter in filters {
             plan = kept(plan, filter_expr(filter)?)?;
         }
@@ -109,8 +114,14 @@ pub fn plan_search(
         return Ok(SearchPlan { plan, shown, conjunction, spansets: None });
     }
     let spansets = SpansetPlan::new(pipeline, &mut columns)?;
-    let plan = with_whole(spansets.plan(pipeline, table(&columns)?, numbered(&columns))?, whole)?;
+    let plan = with_whole(spansets.plan(pipeline, table(&columns, None)?, numbered(&columns))?, whole)?;
     Ok(SearchPlan { plan, shown, conjunction, spansets: Some(Arc::new(spansets)) })
+}
+
+/// When traces in several parts start.
+fn starts_of(whole: &Whole) -> HashMap<TraceId, i64> {
+    let traces = whole.iter().flat_map(|w| w.iter());
+    traces.filter_map(|(id, trace)| Some((id.parse().ok()?, trace.start()))).collect()
 }
 
 /// The rows for which a condition holds.
@@ -129,6 +140,7 @@ pub(super) fn spans_with(
     tenant: &TenantId,
     columns: impl Iterator<Item = SpanColumn>,
     blocks_within: Option<(i64, i64)>,
+    newest: Option<Arc<NewestTraces>>,
 ) -> Result<LogicalPlanBuilder, Error> {
     let mut extra: Vec<SpanColumn> = Vec::new();
     for wanted in columns {
@@ -136,7 +148,7 @@ pub(super) fn spans_with(
             extra.push(wanted);
         }
     }
-    let table: Arc<dyn TableProvider> = Arc::new(sessions.spans_table(tenant, extra).blocks_within(blocks_within));
+    let table: Arc<dyn TableProvider> = Arc::new(sessions.spans_table(tenant, extra).blocks_within(blocks_within).newest(newest));
     Ok(LogicalPlanBuilder::scan(TableReference::bare(SPANS), provider_as_source(table), None)?)
 }
 
@@ -148,9 +160,10 @@ pub(super) fn overlapping_spans(
     columns: impl Iterator<Item = SpanColumn>,
     range: Option<(i64, i64)>,
     whole: &Whole,
+    newest: Option<Arc<NewestTraces>>,
 ) -> Result<LogicalPlanBuilder, Error> {
     let within = range.map(|range| whole.as_ref().map_or(range, |w| w.widened(range)));
-    let plan = spans_with(sessions, tenant, columns, within)?;
+    let plan = spans_with(sessions, tenant, columns, within, newest)?;
     let Some((start, end)) = range else { return Ok(plan) };
     let bound = |condition| or_reaching(condition, whole, (start, end));
     let plan = plan.filter(bound(column(&SpanColumn::Field(SpanField::TraceStartTime)).lt_eq(timestamp(end))))?;

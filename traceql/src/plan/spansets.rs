@@ -10,11 +10,7 @@ use tracehouse_engine::{
     scan::{SpanColumn, SpanField},
 };
 
-use super::{
-    ANSWER_COLUMNS,
-    filter::filter_expr,
-    search::kept,
-};
+use super::{ANSWER_COLUMNS, filter::filter_expr, search::kept};
 use crate::{
     eval::columns_of,
     spansets::{
@@ -28,11 +24,7 @@ use crate::{
 /// The columns that tell a span's place in its trace's tree.
 pub const NUMBERS: [SpanColumn; 3] = {
     use SpanField as F;
-    [
-        SpanColumn::Field(F::NestedSetLeft),
-        SpanColumn::Field(F::NestedSetRight),
-        SpanColumn::Field(F::NestedSetParent),
-    ]
+    [SpanColumn::Field(F::NestedSetLeft), SpanColumn::Field(F::NestedSetRight), SpanColumn::Field(F::NestedSetParent)]
 };
 
 /// What is done trace by trace, and where a plan's rows hold what it needs.

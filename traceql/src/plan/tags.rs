@@ -20,7 +20,7 @@ pub fn plan_columns(
     range: Option<(i64, i64)>,
 ) -> Result<LogicalPlan, Error> {
     let filtered = filter.iter().flat_map(|f| f.fields()).flat_map(columns_of);
-    let mut plan: LogicalPlanBuilder = spans_with(sessions, tenant, columns.iter().cloned().chain(filtered), range)?;
+    let mut plan: LogicalPlanBuilder = spans_with(sessions, tenant, columns.iter().cloned().chain(filtered), range, None)?;
     let condition = filter.map_or_else(|| Ok(lit(true)), filter_expr)?;
     if condition != lit(true) {
         plan = plan.filter(condition)?;

@@ -230,4 +230,3 @@ fn attributes_text(attributes: &[(String, Static)]) -> String {
     let object: serde_json::Map<String, serde_json::Value> = attributes.iter().map(|(k, v)| (k.clone(), plain_json(v))).collect();
     serde_json::Value::Object(object).to_string()
 }
-

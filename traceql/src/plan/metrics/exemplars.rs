@@ -3,10 +3,17 @@
 //! The first plan names a witness for each group, the start of its earliest span. Of the groups a bounded number is chosen,
 //! and this plan looks up the spans with just those starts. So it reads one time column, and the rest of a few spans.
 
+use std::{collections::HashSet, sync::Arc};
+
+use arrow::{
+    array::{ArrayRef, AsArray, BooleanArray},
+    buffer::BooleanBuffer,
+    datatypes::TimestampNanosecondType,
+};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use tracehouse_engine::{
-    Result, TenantId,
-    scan::{SpanColumn, SpanField},
+    Error, Result, TenantId,
+    scan::{SpanColumn, SpanField, SpanFilter, SpanTest},
 };
 use tracehouse_sql::Sessions;
 
@@ -46,7 +53,7 @@ pub fn plan_exemplars(sessions: &Sessions, tenant: &TenantId, series: &Series, s
     };
     let plan = LogicalPlanBuilder::from(source)
         .filter(time().gt_eq(timestamp(first)).and(time().lt_eq(timestamp(last))))?
-        .filter(time().in_list(starts.iter().map(|t| timestamp(*t)).collect(), false))?;
+        .filter(SpanFilter::call(Arc::new(StartsAt::new(starts)), vec![time()]))?;
     let (mut number, mut exponent) = (lit(0f64), lit(0i32));
     match &series.function {
         MetricsFn::MinOverTime(f) | MetricsFn::MaxOverTime(f) | MetricsFn::SumOverTime(f) | MetricsFn::AvgOverTime(f) => {
@@ -81,4 +88,47 @@ pub fn plan_exemplars(sessions: &Sessions, tenant: &TenantId, series: &Series, s
         shown.push(column(&wanted).alias(format!("{i}:{}", wanted.name())));
     }
     Ok(ExemplarPlan { plan: stored_whole(plan.project(shown)?.build()?, series, whole)?, fields })
+}
+
+/// Whether a span starts at one of some times. Nearly all do not: one bit tells so of most.
+#[derive(Debug)]
+struct StartsAt {
+    name: String,
+    times: HashSet<i64>,
+    /// A bit for each value of [`Self::slot`] that a time has.
+    slots: Vec<u64>,
+}
+
+impl StartsAt {
+    const SLOT_BITS: u32 = 16;
+
+    fn new(times: &[i64]) -> Self {
+        let mut slots = vec![0; (1 << Self::SLOT_BITS) / 64];
+        for slot in times.iter().map(|t| Self::slot(*t)) {
+            slots[slot / 64] |= 1 << (slot % 64);
+        }
+        let list = times.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Self { name: format!("start_time in ({list})"), times: times.iter().copied().collect(), slots }
+    }
+
+    /// The upper bits of a product with an odd constant, which differ for times that lie close together.
+    fn slot(time: i64) -> usize {
+        ((time as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - Self::SLOT_BITS)) as usize
+    }
+}
+
+impl SpanTest for StartsAt {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn evaluate(&self, columns: &[ArrayRef], spans: usize) -> Result<BooleanArray> {
+        let times = columns.first().and_then(|c| c.as_primitive_opt::<TimestampNanosecondType>());
+        let times = times.ok_or_else(|| Error::internal("start times of another type"))?.values();
+        let hit = |time: i64| {
+            let slot = Self::slot(time);
+            self.slots[slot / 64] >> (slot % 64) & 1 == 1 && self.times.contains(&time)
+        };
+        Ok(BooleanArray::new(BooleanBuffer::collect_bool(spans, |i| hit(times[i])), None))
+    }
 }

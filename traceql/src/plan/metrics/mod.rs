@@ -13,7 +13,7 @@ use datafusion::{
     catalog::TableProvider,
     common::{ScalarValue, TableReference},
     datasource::provider_as_source,
-    functions_aggregate::expr_fn::{count, max, min, sum},
+    functions_aggregate::expr_fn::{count, first_value, max, min, sum},
     logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col, lit},
 };
 use tracehouse_engine::{
@@ -56,7 +56,7 @@ pub enum Output {
     Count,
     /// Sum, smallest or largest of the values (Float64).
     Value,
-    /// Start of the group's first span (Timestamp): a witness from which an exemplar can be found.
+    /// Start of one of the group's spans (Timestamp): a witness from which an exemplar can be found.
     Witness,
 }
 
@@ -127,7 +127,7 @@ pub fn plan_series(
         _ => add(Output::Count, count(lit(1))),
     }
     if witnesses {
-        add(Output::Witness, min(col("start_time")));
+        add(Output::Witness, first_value(col("start_time"), Vec::new()));
     }
     Ok(SeriesPlan { plan: stored_whole(rows.aggregate(groups, states)?.build()?, series, whole)?, outputs })
 }

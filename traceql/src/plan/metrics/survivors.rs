@@ -58,7 +58,7 @@ pub fn survivors_table(
     let mut columns: Vec<SpanColumn> = ANSWER_COLUMNS.into_iter().chain(shown.iter().cloned()).collect();
     let spansets = SpansetPlan::new(pipeline, &mut columns)?;
     let filtered = all_filters(pipeline).into_iter().flat_map(|f| f.fields()).flat_map(columns_of);
-    let table = overlapping_spans(sessions, tenant, columns.iter().cloned().chain(filtered), range, whole)?;
+    let table = overlapping_spans(sessions, tenant, columns.iter().cloned().chain(filtered), range, whole, None)?;
     let plan = with_whole(spansets.plan(pipeline, table, numbered(&columns))?, whole)?;
     Ok(SpansetTable::new(pipeline.to_string(), plan, Arc::new(spansets), ANSWER_COLUMNS.len(), schema_of(&shown)))
 }

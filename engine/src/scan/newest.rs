@@ -1,0 +1,64 @@
+//! The newest traces of a search while it runs: what is older than all of them need not be read any further.
+
+use std::collections::{BTreeSet, HashMap};
+
+use parking_lot::Mutex;
+
+use crate::trace::TraceId;
+
+/// The newest traces that have a matching span, of those seen so far. Shared by the partitions of a scan.
+#[derive(Debug)]
+pub struct NewestTraces {
+    limit: usize,
+    /// Starts of traces of which a chunk holds only a part.
+    starts: HashMap<TraceId, i64>,
+    newest: Mutex<BTreeSet<(i64, TraceId)>>,
+}
+
+impl NewestTraces {
+    /// Keeps `limit` traces. `starts` are the starts (Unix nanoseconds) of traces in several parts; of the others it is what a
+    /// chunk says.
+    pub fn new(limit: usize, starts: HashMap<TraceId, i64>) -> Self {
+        Self { limit, starts, newest: Mutex::default() }
+    }
+
+    /// Number of traces that are kept.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Takes traces with a match, and says which of them may still be in the answer. Of traces that start at the same time
+    /// all are kept.
+    pub fn offer(&self, traces: impl Iterator<Item = (TraceId, i64)>) -> Vec<bool> {
+        let mut newest = self.newest.lock();
+        traces
+            .map(|(id, stored)| {
+                let start = self.starts.get(&id).copied().unwrap_or(stored);
+                if newest.len() >= self.limit && newest.first().is_none_or(|(oldest, _)| start < *oldest) {
+                    return false;
+                }
+                newest.insert((start, id));
+                if newest.len() > self.limit {
+                    newest.pop_first();
+                }
+                true
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_older_than_the_newest_is_left_out() {
+        let id = |n: u8| TraceId([n; 16]);
+        let newest = NewestTraces::new(2, HashMap::from([(id(9), 5)]));
+        assert_eq!(newest.offer([(id(1), 10), (id(2), 20), (id(1), 10), (id(3), 9)].into_iter()), [true, true, true, false]);
+        // The same start as the oldest; a later one; what was the oldest.
+        assert_eq!(newest.offer([(id(4), 10), (id(5), 30), (id(1), 10)].into_iter()), [true, true, false]);
+        assert_eq!(newest.offer([(id(9), 100)].into_iter()), [false]);
+        assert_eq!(NewestTraces::new(0, HashMap::new()).offer([(id(1), 1)].into_iter()), [false]);
+    }
+}
