@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 /// Of a page's codes single ones are looked up if they are fewer than one in this many, and all are unpacked otherwise.
 const LOOKED_UP_OF: usize = 8;
 
+/// Bytes that room is made for before they are met.
+const BYTES_RESERVED_MAX: usize = 64 << 20;
+
 /// Byte arrays decoded so far.
 #[derive(Debug, Default)]
 pub(super) struct ByteArrays {
@@ -93,17 +96,13 @@ fn cut_off() -> Error {
     Error::data("the values of a page are cut off")
 }
 
-/// Delta-encoded lengths of byte arrays, none longer than `bytes`, and where the lengths end.
-fn lengths(bytes: &[u8], count: usize) -> Result<(Vec<i64>, usize)> {
-    let mut lengths = Vec::new();
+/// Delta-encoded lengths of byte arrays, their sum, and where the lengths end.
+fn lengths(bytes: &[u8], count: usize) -> Result<(Vec<i64>, usize, usize)> {
+    let mut lengths = Vec::with_capacity(count.min(bytes.len()));
     let at = decode_delta(bytes, count, &mut lengths)?;
-    if lengths.iter().fold(0, |all, len| all | len) < 0 {
-        return Err(Error::data("a byte array with a negative length"));
-    }
-    match lengths.iter().copied().fold(0, i64::max) as usize > bytes.len() {
-        true => Err(cut_off()),
-        false => Ok((lengths, at)),
-    }
+    let (any, sum) = lengths.iter().fold((0, 0i64), |(any, sum), len| (any | len, sum.wrapping_add(*len)));
+    // Negative ones have the highest bit. With none over 4 GiB the sum is right.
+    if any >> u32::BITS != 0 { Err(Error::data("a byte array with an impossible length")) } else { Ok((lengths, sum as usize, at)) }
 }
 
 /// Byte strings in one buffer.
@@ -149,12 +148,12 @@ impl Packed {
         match page.encoding {
             Encoding::Plain => self.extend_plain(&page.values, count),
             Encoding::DeltaLengthByteArray => {
-                let (lengths, at) = lengths(&page.values, count)?;
-                self.extend(&page.values[at..], &lengths)
+                let (lengths, total, at) = lengths(&page.values, count)?;
+                self.extend(&page.values[at..], &lengths, total)
             }
             Encoding::DeltaByteArray => {
-                let (prefixes, at) = lengths(&page.values, count)?;
-                let (suffixes, suffixes_at) = lengths(&page.values[at..], count)?;
+                let (prefixes, _, at) = lengths(&page.values, count)?;
+                let (suffixes, _, suffixes_at) = lengths(&page.values[at..], count)?;
                 self.extend_shared(&page.values[at + suffixes_at..], &prefixes, &suffixes)
             }
             other => Err(unsupported(other)),
@@ -176,12 +175,17 @@ impl Packed {
         Ok(())
     }
 
-    /// Values one behind the other. The lengths are from [`lengths`], so that their sum is a number.
-    fn extend(&mut self, bytes: &[u8], lengths: &[i64]) -> Result<()> {
-        let total = lengths.iter().map(|len| *len as usize).sum();
+    /// Values one behind the other, `total` bytes in all.
+    fn extend(&mut self, bytes: &[u8], lengths: &[i64], total: usize) -> Result<()> {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(bytes.get(..total).ok_or_else(cut_off)?);
-        offset(self.bytes.len())?;
+        let bytes = bytes.get(..total).ok_or_else(cut_off)?;
+        offset(start.saturating_add(total))?;
+        if start == 0 {
+            // Values of the pages to come are about as long.
+            let room = self.offsets.capacity() / lengths.len().max(1);
+            self.bytes.reserve(total.saturating_mul(room).min(BYTES_RESERVED_MAX));
+        }
+        self.bytes.extend_from_slice(bytes);
         let mut end = start as i32;
         self.offsets.extend(lengths.iter().map(|len| {
             end = end.wrapping_add(*len as i32);

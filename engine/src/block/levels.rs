@@ -6,8 +6,8 @@
 use super::bits::{Lane, holds, number_at, unpack};
 use crate::error::{Error, Result};
 
-/// Levels that are unpacked at a time where they are only counted. Below 256, so that a byte can count them.
-const COUNTED_AT_ONCE: usize = 248;
+/// Levels that are counted at a time: below 256, so that a byte can count them, and whole vectors of most machines.
+pub(super) const COUNTED_AT_ONCE: usize = 192;
 
 fn cut_off() -> Error {
     Error::data("encoded numbers are cut off")

@@ -39,6 +39,8 @@ pub use version::Version;
 pub use writer::write_block;
 
 #[cfg(test)]
+mod leaf_tests;
+#[cfg(test)]
 mod read_tests;
 #[cfg(test)]
 mod rewrite_tests;

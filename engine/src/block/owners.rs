@@ -6,7 +6,7 @@ use arrow::{array::BooleanBufferBuilder, buffer::BooleanBuffer};
 
 use super::{
     leaves::LeafColumn,
-    levels::{decode_levels, only_level},
+    levels::{COUNTED_AT_ONCE, decode_levels, only_level},
     pages::DataPage,
 };
 use crate::error::{Error, Result};
@@ -64,8 +64,7 @@ fn misfit() -> Error {
 
 /// Number of levels that are `max`.
 pub(super) fn count_of(levels: &[u8], max: u8) -> usize {
-    // A byte counts at most 255.
-    levels.chunks(255).map(|some| usize::from(some.iter().fold(0u8, |n, level| n.wrapping_add(u8::from(*level == max))))).sum()
+    levels.chunks(COUNTED_AT_ONCE).map(|some| usize::from(some.iter().fold(0u8, |n, level| n.wrapping_add(u8::from(*level == max))))).sum()
 }
 
 /// Numbers the things at a depth while going through the levels of a leaf below them.

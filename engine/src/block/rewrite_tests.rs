@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Copies a file leaf by leaf. `rows` is the number of rows of each new row group.
-fn rewrite(file: &[u8], properties: WriterProperties) -> Vec<u8> {
+pub(super) fn rewrite(file: &[u8], properties: WriterProperties) -> Vec<u8> {
     let reader = SerializedFileReader::new(Bytes::copy_from_slice(file)).unwrap();
     let schema = reader.metadata().file_metadata().schema_descr().root_schema_ptr();
     let mut out = Vec::new();
@@ -58,7 +58,7 @@ fn rewrite(file: &[u8], properties: WriterProperties) -> Vec<u8> {
 }
 
 /// Ways in which other writers may store a block.
-fn ways(file: &[u8]) -> Vec<(String, WriterProperties)> {
+pub(super) fn ways(file: &[u8]) -> Vec<(String, WriterProperties)> {
     let base = || WriterProperties::builder().set_data_page_row_count_limit(1).set_write_batch_size(1);
     let versions = [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0];
     let codecs = [
@@ -155,6 +155,12 @@ proptest! {
                 let page = DataPage { entries: count, nulls: None, reps: none.clone(), defs: none, encoding, values };
                 if decoder.page(&page, count).is_ok() {
                     prop_assert_eq!(decoder.finish().unwrap().len(), count);
+                }
+                let picks: Vec<u32> = (0..count as u32).filter(|at| at % 3 == 1).collect();
+                let mut decoder = Decoder::new(physical, true).unwrap();
+                decoder.dictionary(&DictionaryPage { values: in_dictionary, bytes: dictionary.clone().into() }).ok();
+                if decoder.page_at(&page, count, &picks).is_ok() {
+                    prop_assert_eq!(decoder.finish().unwrap().len(), picks.len());
                 }
             }
         }

@@ -1,0 +1,183 @@
+//! What is picked out of a leaf, and the bits for things that have a value, against the leaf decoded whole: in all
+//! encodings and page versions, and of damaged pages.
+
+use bytes::Bytes;
+use parquet::{
+    basic::Compression,
+    file::reader::{FileReader, SerializedFileReader},
+};
+
+use super::{
+    Version,
+    leaf::{Leaf, LeafPages},
+    leaves::{LeafColumn, Leaves},
+    read_tests::VERSIONS,
+    rewrite_tests::{rewrite, ways},
+    values::Dense,
+    write_tests::{GOLDEN, blocks},
+};
+
+const REQUIRED: [&str; 11] = [
+    "TraceID",
+    "EndTimeUnixNano",
+    "ServiceStats.SpanCount",
+    "rs.Resource.ServiceName",
+    "rs.ss.Spans.SpanID",
+    "rs.ss.Spans.Name",
+    "rs.ss.Spans.Kind",
+    "rs.ss.Spans.StartTimeUnixNano",
+    "rs.ss.Spans.Events.Name",
+    "rs.ss.Spans.Attrs.Key",
+    "rs.ss.Spans.Attrs.IsArray",
+];
+const OPTIONAL: [&str; 8] = [
+    "rs.Resource.Attrs.Value",
+    "rs.ss.Spans.Attrs.Value",
+    "rs.ss.Spans.Attrs.ValueInt",
+    "rs.ss.Spans.Attrs.ValueDouble",
+    "rs.ss.Spans.Attrs.ValueBool",
+    "rs.ss.Spans.Events.Attrs.Value",
+    "rs.Resource.DedicatedAttributes.String01",
+    "rs.ss.Spans.DedicatedAttributes.String01",
+];
+
+/// A leaf of one row group.
+struct Chunk {
+    column: LeafColumn,
+    segments: Vec<Bytes>,
+    codec: Compression,
+    entries: usize,
+}
+
+impl Chunk {
+    fn pages(&self) -> LeafPages<'_> {
+        LeafPages { column: &self.column, segments: &self.segments, codec: self.codec, entries: self.entries, row: None }
+    }
+
+    /// Checks both short ways against the leaf decoded whole.
+    fn check(&self) {
+        let name = &self.column.path;
+        if self.column.is_required() {
+            let all = self.pages().decode(None).unwrap().values;
+            let shown = show(&all);
+            for (from, step) in [(0, 1), (0, 2), (3, 7), (1, 40), (all.len() / 2, 1000)] {
+                let positions: Vec<u32> = (from..all.len()).step_by(step).map(|at| at as u32).collect();
+                let due: Vec<String> = positions.iter().map(|at| shown[*at as usize].clone()).collect();
+                assert_eq!(show(&self.pages().decode_at(&positions, all.len()).unwrap()), due, "{name} from {from} by {step}");
+                assert_eq!(show(&all.pick(&positions).unwrap()), due, "{name} from {from} by {step}");
+            }
+            assert_eq!(self.pages().decode_at(&[], all.len()).unwrap().len(), 0);
+            assert!(self.pages().decode_at(&[all.len() as u32], all.len()).is_err(), "{name}");
+            assert!(self.pages().decode_at(&[0], all.len() + 1).is_err(), "{name}");
+        } else {
+            let Leaf { values, owners } = self.pages().decode(Some(self.column.depth)).unwrap();
+            let owners = owners.unwrap();
+            let arrays = owners.of_value.windows(2).any(|pair| pair[0] == pair[1]);
+            let found = self.pages().decode_optional(owners.count).unwrap();
+            assert_eq!(found.is_none(), arrays, "{name}");
+            if let Some((found, bits)) = found {
+                assert_eq!(show(&found), show(&values), "{name}");
+                let with_value: Vec<u32> = match bits {
+                    Some(bits) => bits.set_indices().map(|at| at as u32).collect(),
+                    None => (0..owners.count as u32).collect(),
+                };
+                assert_eq!(with_value, owners.of_value, "{name}");
+            }
+            // Fewer things than are due are an error.
+            assert!(self.pages().decode_optional(self.entries + 1).is_err(), "{name}");
+        }
+    }
+}
+
+/// Every value as text.
+fn show(values: &Dense) -> Vec<String> {
+    let text = |i: usize| match values {
+        Dense::Int32(v) => v[i].to_string(),
+        Dense::Int64(v) => v[i].to_string(),
+        Dense::Double(v) => v[i].to_string(),
+        Dense::Bool(v) => v[i].to_string(),
+        Dense::Text(v) => v.get(i).to_owned(),
+        Dense::Bytes(v) => hex::encode(v.value(i)),
+    };
+    (0..values.len()).map(text).collect()
+}
+
+/// The leaves of a file that are looked at here.
+fn chunks(file: &[u8], version: Version) -> Vec<Chunk> {
+    let file = Bytes::copy_from_slice(file);
+    let reader = SerializedFileReader::new(file.clone()).unwrap();
+    let metadata = reader.metadata();
+    let leaves = Leaves::new(metadata.file_metadata().schema_descr(), version).unwrap();
+    let columns = REQUIRED.iter().chain(&OPTIONAL).filter_map(|path| leaves.get(path));
+    let chunk = |column: &LeafColumn| {
+        let meta = metadata.row_group(0).column(column.index);
+        let (start, len) = meta.byte_range();
+        let segments = vec![file.slice(start as usize..(start + len) as usize)];
+        Chunk { column: column.clone(), segments, codec: meta.compression(), entries: meta.num_values() as usize }
+    };
+    columns.map(chunk).collect()
+}
+
+/// Files of every version, as Tempo wrote them and rewritten, with what each is.
+fn files() -> Vec<(String, Version, Vec<u8>)> {
+    let mut files = Vec::new();
+    for version in VERSIONS {
+        for (i, folder) in blocks(GOLDEN, version).into_iter().enumerate() {
+            let data = std::fs::read(folder.join("data.parquet")).unwrap();
+            let format = if version.starts_with("vParquet5") { Version::V5 } else { Version::V4 };
+            // All ways for each block would take long and show no more.
+            for (way, properties) in ways(&data).into_iter().skip(i).step_by(3) {
+                files.push((format!("{version} block {i} as {way}"), format, rewrite(&data, properties)));
+            }
+            files.push((format!("{version} block {i}"), format, data));
+        }
+    }
+    files
+}
+
+#[test]
+fn short_ways_give_what_the_whole_leaf_gives() {
+    let (mut arrays, mut bits, mut pages) = (0, 0, 0);
+    for (what, version, file) in files() {
+        for chunk in chunks(&file, version) {
+            let path = &chunk.column.path;
+            std::panic::catch_unwind(|| chunk.check()).unwrap_or_else(|_| panic!("{what}, {path}"));
+            if !chunk.column.is_required() {
+                let due = chunk.pages().decode(Some(chunk.column.depth)).unwrap().owners.unwrap().count;
+                match chunk.pages().decode_optional(due).unwrap() {
+                    None => arrays += 1,
+                    Some((_, found)) => bits += usize::from(found.is_some()),
+                }
+            }
+            pages += 1;
+        }
+    }
+    assert!(arrays > 0 && bits > 0 && pages > 100, "{arrays} leaves with arrays, {bits} with bits, {pages} in all");
+}
+
+/// Without checksums damage can go unnoticed, but nothing may panic, and what is found is as long as it must be.
+#[test]
+fn damaged_pages_never_panic() {
+    for (i, (_, version, file)) in files().into_iter().enumerate() {
+        for mut chunk in chunks(&file, version) {
+            let due = chunk.entries;
+            let positions: Vec<u32> = (0..due as u32).step_by(5).collect();
+            let whole = chunk.segments[0].to_vec();
+            for at in (i % 29..whole.len()).step_by(101) {
+                let mut bytes = whole.clone();
+                bytes[at] = bytes[at].wrapping_add(1 + (at % 255) as u8);
+                chunk.segments = vec![bytes.into()];
+                if let Ok(found) = chunk.pages().decode_at(&positions, due) {
+                    assert_eq!(found.len(), positions.len());
+                }
+                if let Ok(Some((values, bits))) = chunk.pages().decode_optional(due) {
+                    assert_eq!(values.len(), bits.map_or(due, |bits| bits.count_set_bits()));
+                }
+                if let Ok(Leaf { values, owners: Some(owners) }) = chunk.pages().decode(Some(chunk.column.depth)) {
+                    assert_eq!(values.len(), owners.of_value.len());
+                    assert!(owners.of_value.iter().all(|owner| (*owner as usize) < owners.count));
+                }
+            }
+        }
+    }
+}
