@@ -10,6 +10,7 @@ mod fields;
 mod index;
 mod leaf;
 mod leaves;
+mod legacy;
 mod levels;
 mod meta;
 mod pages;
@@ -29,7 +30,7 @@ mod writer;
 pub use bloom::{Bloom, BloomShard, shard_of};
 pub use meta::{BlockMeta, DedicatedColumn, DedicatedScope, DedicatedType};
 pub use reader::{BlockReader, FooterCache};
-pub use version::Version;
+pub use version::{BlockVersion, Version};
 pub use writer::write_block;
 
 #[cfg(test)]
