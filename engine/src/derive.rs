@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use prost::Message;
 
 use crate::{
-    block::{DedicatedColumn, DedicatedScope, DedicatedType},
+    block::{DedicatedColumn, DedicatedScope, DedicatedType, Version},
     trace::{AnyValue, InstrumentationScope, KeyValue, Resource, ResourceSpans, ScopeSpans, Span, Trace, Value},
 };
 
@@ -200,10 +200,10 @@ fn attach(child: &Span, twins: Twins, spans: &[&Span]) -> Option<usize> {
     [twins.first, second].into_iter().find(|i| spans[*i].kind == wanted)
 }
 
-/// A live trace as it will come back from a block with these dedicated columns: in normal grouping, without what Tempo's
+/// A live trace as it will come back from a block of this version with these dedicated columns: in normal grouping, without what Tempo's
 /// block format has no place for (schema URLs, the flags of spans and links). So an answer does not change when its spans
 /// are flushed.
-pub fn as_stored(trace: &Trace, dedicated: &[DedicatedColumn]) -> Trace {
+pub fn as_stored(trace: &Trace, version: Version, dedicated: &[DedicatedColumn]) -> Trace {
     let mut trace = normalize(trace);
     for rs in &mut trace.resource_spans {
         rs.schema_url.clear();
@@ -215,13 +215,17 @@ pub fn as_stored(trace: &Trace, dedicated: &[DedicatedColumn]) -> Trace {
             }
         }
     }
-    as_answered(&mut trace, dedicated);
+    as_answered(&mut trace, version, dedicated);
     trace
 }
 
 /// Arrays under keys with a dedicated column, as a trace by id shows them in Tempo: one element is a scalar, no element is no
-/// attribute. (Our blocks keep the empty array, and SQL shows it.)
-pub fn as_answered(trace: &mut Trace, dedicated: &[DedicatedColumn]) {
+/// attribute. (Our blocks keep the empty array, and SQL shows it.) Before vParquet5 these columns take no arrays, so that
+/// none is changed.
+pub fn as_answered(trace: &mut Trace, version: Version, dedicated: &[DedicatedColumn]) {
+    if version < Version::V5 {
+        return;
+    }
     let mend = |attributes: &mut Vec<KeyValue>, scope| {
         attributes.retain_mut(|attribute| {
             let Some(column) = dedicated.iter().find(|d| d.scope == scope && d.name == attribute.key) else { return true };

@@ -192,7 +192,7 @@ impl BlockMeta {
 
     /// The block's version, if it is one that can be read.
     pub fn version(&self) -> Result<Version> {
-        self.format.parse().map_err(|e: Error| e.context(format!("block {}", self.block_id)))
+        self.format.parse()
     }
 
     /// A fresh id for a block.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// A version of the block format that is read here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,19 +58,13 @@ impl FromStr for Version {
             "vParquet3" => Ok(Self::V3),
             "vParquet4" => Ok(Self::V4),
             "vParquet5" => Ok(Self::V5),
-            _ if s.contains("preview") => Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "{s} is a preview version that no release reads: let the Tempo that wrote it rewrite the block, or delete it"
-                ),
-            )),
-            _ => Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "{s:?} is not a block version that is read (vParquet3, vParquet4, vParquet5): let the program that wrote it \
-                     rewrite the block as one of these, or delete it"
-                ),
-            )),
+            _ if s.contains("preview") => Err(Error::data(format!(
+                "{s} is a preview version that no release reads: let the Tempo that wrote it rewrite the block, or delete it"
+            ))),
+            _ => Err(Error::data(format!(
+                "{s:?} is not a block version that is read (vParquet3, vParquet4, vParquet5): let the program that wrote the \
+                 block rewrite it as one of these, or delete it"
+            ))),
         }
     }
 }

@@ -21,10 +21,12 @@ use datafusion::{
 };
 use futures::StreamExt;
 use parking_lot::Mutex;
+use uuid::Uuid;
 
 use super::{
     chunk::{ChunkSource, SpanChunk},
     columns::{SpanColumn, schema_of},
+    tolerance::Tolerance,
 };
 use crate::error::Result;
 
@@ -32,12 +34,26 @@ use crate::error::Result;
 #[derive(Clone, Debug)]
 pub struct ScanUnit {
     source: Arc<dyn ChunkSource>,
+    block: Option<(Uuid, Arc<Tolerance>)>,
 }
 
 impl ScanUnit {
     /// A unit that reads this source.
     pub fn new(source: Arc<dyn ChunkSource>) -> Self {
-        Self { source }
+        Self { source, block: None }
+    }
+
+    /// A unit that reads a part of a block, which may fail as far as `tolerance` goes.
+    pub fn of_block(source: Arc<dyn ChunkSource>, block: Uuid, tolerance: Arc<Tolerance>) -> Self {
+        Self { source, block: Some((block, tolerance)) }
+    }
+
+    /// What reading this unit gave; nothing if it may fail and did.
+    fn judge<T: Default>(&self, read: Result<T>) -> Result<T> {
+        match &self.block {
+            Some((block, tolerance)) => Ok(tolerance.judge(*block, read)?.unwrap_or_default()),
+            None => read,
+        }
     }
 }
 
@@ -178,7 +194,7 @@ impl ExecutionPlan for SpanScanExec {
         };
         let chunks = futures::stream::iter(std::iter::from_fn(next)).then(move |unit| {
             let reader = reader.clone();
-            async move { reader.read(unit).await.map_err(DataFusionError::from) }
+            async move { unit.judge(reader.read(&unit).await).map_err(DataFusionError::from) }
         });
         let batches = chunks.flat_map(|read| {
             futures::stream::iter(match read {
@@ -207,7 +223,7 @@ struct ChunkReader {
 }
 
 impl ChunkReader {
-    async fn read(&self, unit: ScanUnit) -> Result<Vec<RecordBatch>> {
+    async fn read(&self, unit: &ScanUnit) -> Result<Vec<RecordBatch>> {
         let mut chunk = unit.source.clone().open().await?;
         let selection = match &self.predicate {
             Some(predicate) => {

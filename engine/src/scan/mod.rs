@@ -9,6 +9,7 @@ mod live;
 mod live_chunk;
 mod prune;
 mod table;
+mod tolerance;
 
 pub use chunk::{ChunkSource, ChunkStats, SpanChunk};
 pub use columns::{
@@ -19,3 +20,4 @@ pub use json::{attributes_to_json, events_to_json, kind_text, links_to_json, sta
 pub use live::{LiveSegment, LiveSpans, NoLiveSpans};
 pub use live_chunk::{LiveChunkSource, PreparedTrace, flatten, prepare};
 pub use table::SpansTable;
+pub use tolerance::{BlockFailures, Tolerance};

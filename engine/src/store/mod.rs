@@ -130,6 +130,15 @@ impl BlockStore {
         Ok(self.inner.head(path).await?.size)
     }
 
+    /// Whether there is such an object.
+    pub async fn exists(&self, path: &Path) -> Result<bool> {
+        match self.size(path).await {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Writes a whole object, durably (a local file and its folder are synced).
     pub async fn put(&self, path: &Path, bytes: impl Into<Bytes>) -> Result<()> {
         self.count(1, 0);

@@ -25,6 +25,11 @@ pub fn meta(tenant: &TenantId, block: Uuid) -> Path {
     file(tenant, block, "meta.json")
 }
 
+/// Where Tempo's compactor moves `meta.json` when the block is replaced.
+pub fn compacted_meta(tenant: &TenantId, block: Uuid) -> Path {
+    file(tenant, block, "meta.compacted.json")
+}
+
 /// The highest trace id of each row group.
 pub fn index(tenant: &TenantId, block: Uuid) -> Path {
     file(tenant, block, "index")
