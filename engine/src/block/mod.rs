@@ -38,4 +38,8 @@ mod read_tests;
 #[cfg(test)]
 mod rewrite_tests;
 #[cfg(test)]
+mod roundtrip_tests;
+#[cfg(test)]
+mod v3_writer;
+#[cfg(test)]
 mod write_tests;

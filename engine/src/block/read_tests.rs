@@ -85,7 +85,7 @@ async fn chunk(block: &Arc<BlockReader>, row_group: usize) -> Result<Box<dyn Spa
 }
 
 /// A difference: column, trace, what the block gives, what the traces give.
-type Difference = (SpanColumn, String, Vec<String>, Vec<String>);
+pub(super) type Difference = (SpanColumn, String, Vec<String>, Vec<String>);
 
 /// Entries by trace id, in order.
 fn by_trace(ids: &[String], entries: Vec<String>) -> BTreeMap<String, Vec<String>> {
@@ -97,7 +97,7 @@ fn by_trace(ids: &[String], entries: Vec<String>) -> BTreeMap<String, Vec<String
 }
 
 /// Every difference between a block and its traces.
-async fn differences(folder: &Path, traces: &[PreparedTrace]) -> Result<Vec<Difference>> {
+pub(super) async fn differences(folder: &Path, traces: &[PreparedTrace]) -> Result<Vec<Difference>> {
     let block = open(folder).await?;
     assert_eq!(block.row_groups(), 0..1);
     let mut chunk = chunk(&block, 0).await?;

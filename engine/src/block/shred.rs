@@ -10,12 +10,9 @@ use crate::{
         schema::{ATTRIBUTE_LEAVES, AttributePlace, BlockSchema, DedicatedPlace, Layout},
         value_json,
     },
-    derive::{TraceFacts, TreePosition, service_name},
+    derive::{TraceFacts, TreePosition, service_name, service_name_at},
     trace::{AnyValue, Event, KeyValue, Link, ResourceSpans, ScopeSpans, Span, Trace, Value},
 };
-
-/// The resource attribute with a required column of its own.
-const SERVICE_NAME: &str = "service.name";
 
 /// Steps of the rounded start times, in seconds, in the order of the columns.
 const ROUNDED_SECONDS: [u64; 4] = [15, 60, 300, 3600];
@@ -96,7 +93,7 @@ impl Walk<'_> {
     fn resource_spans(&mut self, rs: &ResourceSpans, positions: &mut impl Iterator<Item = TreePosition>, rep: i16) {
         let (at, place) = (self.layout.resource_spans, &self.layout.resource);
         let attributes = rs.resource.as_ref().map_or(&[][..], |r| &r.attributes);
-        let service = service_attribute(attributes);
+        let service = service_name_at(attributes);
         self.columns.level(at.shape, RESOURCE_SPANS, rep);
         let (name, dropped) = (service_name(rs.resource.as_ref()), rs.resource.as_ref().map_or(0, |r| r.dropped_attributes_count));
         match self.layout.version {
@@ -372,12 +369,6 @@ fn elements(value: &AnyValue) -> &[AnyValue] {
         Some(Value::ArrayValue(array)) => &array.values,
         _ => std::slice::from_ref(value),
     }
-}
-
-/// Position of the attribute that [`service_name`] takes; empty ones are gone in normal grouping.
-fn service_attribute(attributes: &[KeyValue]) -> Option<usize> {
-    let i = attributes.iter().position(|a| a.key == SERVICE_NAME)?;
-    matches!(attributes[i].value.as_ref()?.value, Some(Value::StringValue(_))).then_some(i)
 }
 
 /// Index of the interval `(k * seconds, (k + 1) * seconds]` of the epoch grid that holds a time; 0 for time 0.

@@ -285,7 +285,7 @@ fn any_value() -> impl Strategy<Value = AnyValue> {
 
 /// Attributes with keys that repeat, that have dedicated columns, and without values.
 fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
-    let keys = ["service.name", "http.method", "http.status_code", "k8s.pod.name", "a", "b", ""];
+    let keys = ["service.name", "http.method", "http.status_code", "k8s.pod.name", "cluster", "a", "b", ""];
     let attribute = (prop::sample::select(keys.to_vec()), prop::option::of(any_value()));
     prop::collection::vec(attribute.prop_map(|(key, value)| KeyValue { key: key.to_owned(), value, ..KeyValue::default() }), 0..5)
 }
@@ -305,7 +305,9 @@ fn span() -> impl Strategy<Value = Span> {
     let link =
         (id(), attributes()).prop_map(|(span_id, attributes)| Link { trace_id: vec![9; 16], span_id, attributes, ..Link::default() });
     let lists = (attributes(), prop::collection::vec(event, 0..3), prop::collection::vec(link, 0..3));
-    (id(), id(), any::<[u64; 2]>(), any::<i32>(), prop::option::of(any::<i32>()), lists).prop_map(
+    // Kinds and statuses that mean something, and any number.
+    let number = || prop_oneof![3 => 0..6i32, 1 => any::<i32>()];
+    (id(), id(), any::<[u64; 2]>(), number(), prop::option::of(number()), lists).prop_map(
         |(span_id, parent_span_id, [start, end], kind, status, (attributes, events, links))| Span {
             span_id,
             parent_span_id,
@@ -322,7 +324,7 @@ fn span() -> impl Strategy<Value = Span> {
     )
 }
 
-fn resource_spans() -> impl Strategy<Value = ResourceSpans> {
+pub(super) fn resource_spans() -> impl Strategy<Value = ResourceSpans> {
     let scope =
         prop::option::of(attributes().prop_map(|attributes| InstrumentationScope { attributes, ..InstrumentationScope::default() }));
     let scope_spans =
