@@ -99,6 +99,11 @@ fn is_root(trace: &Trace, span: &Span) -> bool {
     span.parent_span_id.is_empty() && !span.links.iter().any(|l| l.trace_id == trace.id.0 && l.attributes.iter().any(child_of))
 }
 
+/// Number of direct children of each span of a trace, of which only ids and kind matter.
+pub fn child_counts(spans: &[Span]) -> Vec<i32> {
+    tree_positions(&spans.iter().collect::<Vec<_>>()).into_iter().map(|at| at.child_count).collect()
+}
+
 /// The spans that share one id: usually one; two where client and server share it, as Zipkin has it.
 #[derive(Clone, Copy)]
 struct Twins {

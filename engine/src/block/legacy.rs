@@ -1,12 +1,13 @@
-//! The columns of a scan that vParquet3 stores otherwise than later versions: what belongs to events and links (records in
-//! protobuf), attributes of instrumentation scopes (none) and spans by service (not kept, counted here).
+//! The columns of a scan that older versions store otherwise, or not at all. vParquet4 and 3: numbers of children, which are
+//! counted here. vParquet3: what belongs to events and links (records in protobuf), attributes of instrumentation scopes
+//! (none) and spans by service (counted here).
 //!
-//! vParquet3 is read for the sake of old buckets, so these columns are made from whole records: right, and slower.
+//! Old versions are read for the sake of old buckets, so these columns are made from whole records: right, and slower.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, Int64Array, StringArray, StructArray},
+    array::{ArrayRef, Int32Array, Int64Array, StringArray, StructArray},
     buffer::OffsetBuffer,
     datatypes::DataType,
 };
@@ -20,6 +21,7 @@ use super::{
     rows::Rows,
 };
 use crate::{
+    derive::child_counts,
     error::{Error, Result},
     scan::{AttributeScope, SpanColumn, SpanField, flatten, prepare, service_stats_type},
     trace::{ResourceSpans, ScopeSpans, Span, Trace},
@@ -28,6 +30,7 @@ use crate::{
 const SPAN_START_LEAF: &str = "rs.ss.Spans.StartTimeUnixNano";
 const STATUS_LEAF: &str = "rs.ss.Spans.StatusCode";
 const STATUS_ERROR: i64 = 2;
+const CHILDREN_LEAVES: [&str; 3] = ["rs.ss.Spans.SpanID", "rs.ss.Spans.ParentSpanID", "rs.ss.Spans.Kind"];
 
 /// What a column is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +39,14 @@ enum Source {
     Links,
     Nothing,
     Services,
+    Children,
 }
 
-fn source(column: &SpanColumn) -> Option<Source> {
+fn source(version: Version, column: &SpanColumn) -> Option<Source> {
     use AttributeScope::{Event, Instrumentation, Link};
     Some(match column {
+        SpanColumn::Field(SpanField::ChildCount) if version < Version::V5 => Source::Children,
+        _ if version > Version::V3 => return None,
         SpanColumn::Field(SpanField::Events) | SpanColumn::EventTimeSinceStart | SpanColumn::Attribute { scope: Event, .. } => {
             Source::Events
         }
@@ -56,10 +62,7 @@ fn source(column: &SpanColumn) -> Option<Source> {
 
 /// The leaves that [`column`] needs; `None` for a column that is no matter of this module.
 pub(super) fn leaves(rows: &Rows, column: &SpanColumn) -> Option<Vec<String>> {
-    if rows.block().version() != Version::V3 {
-        return None;
-    }
-    Some(match source(column)? {
+    Some(match source(rows.block().version(), column)? {
         Source::Events => {
             let mut paths = event_leaves(rows);
             paths.push(SPAN_START_LEAF.to_owned());
@@ -68,6 +71,7 @@ pub(super) fn leaves(rows: &Rows, column: &SpanColumn) -> Option<Vec<String>> {
         Source::Links => link_leaves(rows),
         Source::Nothing => Vec::new(),
         Source::Services => vec![SERVICE_NAME_LEAF.to_owned(), STATUS_LEAF.to_owned()],
+        Source::Children => CHILDREN_LEAVES.map(str::to_owned).into(),
     })
 }
 
@@ -77,7 +81,7 @@ pub(super) fn column(rows: &mut Rows, column: &SpanColumn, chosen: Chosen<'_>) -
         Some(spans) => spans.values().iter().map(|s| *s as usize).collect(),
         None => (0..chosen.len()).collect(),
     };
-    let spans: Vec<Span> = match source(column) {
+    let spans: Vec<Span> = match source(rows.block().version(), column) {
         Some(Source::Events) => {
             let (events, starts) = (Events::read(rows)?, rows.int64(SPAN_START_LEAF)?);
             let span = |at: usize| {
@@ -92,6 +96,7 @@ pub(super) fn column(rows: &mut Rows, column: &SpanColumn, chosen: Chosen<'_>) -
         }
         Some(Source::Nothing) => vec![Span::default(); at.len()],
         Some(Source::Services) => return service_stats(rows, chosen),
+        Some(Source::Children) => return child_count(rows, chosen),
         None => return Err(Error::internal(format!("column {} is not made of whole records", column.name()))),
     };
     // What a column looks like is known for live spans; these have all that the column is made of, and nothing else.
@@ -120,4 +125,23 @@ fn service_stats(rows: &mut Rows, chosen: Chosen<'_>) -> Result<ArrayRef> {
     let offsets = OffsetBuffer::from_lengths(of_trace.iter().map(BTreeMap::len));
     let lists = list(offsets, Arc::new(StructArray::try_new(fields, children, None)?))?;
     chosen.gather(lists, depth::TRACE)
+}
+
+/// Number of children of each span.
+fn child_count(rows: &mut Rows, chosen: Chosen<'_>) -> Result<ArrayRef> {
+    let [ids, parents] = [rows.bytes(CHILDREN_LEAVES[0])?, rows.bytes(CHILDREN_LEAVES[1])?];
+    let kinds = rows.int64(CHILDREN_LEAVES[2])?;
+    let traces = chosen.shape.of_span(depth::TRACE).values();
+    let mut counts = Vec::with_capacity(traces.len());
+    for trace in traces.chunk_by(|a, b| a == b) {
+        let first = counts.len();
+        let span = |at: usize| Span {
+            span_id: ids.value(at).to_vec(),
+            parent_span_id: parents.value(at).to_vec(),
+            kind: kinds[at] as i32,
+            ..Span::default()
+        };
+        counts.extend(child_counts(&(first..first + trace.len()).map(span).collect::<Vec<_>>()));
+    }
+    chosen.gather(Arc::new(Int32Array::from(counts)), depth::SPAN)
 }

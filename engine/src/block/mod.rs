@@ -34,6 +34,8 @@ pub use version::{BlockVersion, Version};
 pub use writer::write_block;
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 mod read_tests;
 #[cfg(test)]
 mod rewrite_tests;

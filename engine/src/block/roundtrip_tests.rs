@@ -174,7 +174,7 @@ fn check(version: Version, traces: &[Arc<Trace>]) -> Result<(), TestCaseError> {
         }
         prop_assert_eq!(found.len(), due.len());
     }
-    // The same in columns. vParquet3 and 4 have no place for numbers of children.
+    // The same in columns.
     let folder = root.path().join(tenant.as_str()).join(meta.block_id.to_string());
     let kept = traces.iter().map(|t| kept(t, version, &meta.dedicated_columns));
     let full: Vec<_> = kept.clone().map(|t| prepare(&t)).collect();
@@ -183,8 +183,7 @@ fn check(version: Version, traces: &[Arc<Trace>]) -> Result<(), TestCaseError> {
         for (column, id, found, due) in block_on(differences(&folder, &due)).unwrap() {
             let name = column.name();
             let other = is_attribute != matches!(column, crate::scan::SpanColumn::Attribute { .. });
-            let lost = name == "child_count" && version < Version::V5;
-            prop_assert!(other || lost, "{version:?} {name} {id}:\n block {found:?}\ntraces {due:?}");
+            prop_assert!(other, "{version:?} {name} {id}:\n block {found:?}\ntraces {due:?}");
         }
     }
     Ok(())
