@@ -132,7 +132,11 @@ fn watch_engine(metrics: &Metrics, engine: Arc<Engine>) {
         out.gauges("tempodb_blocklist_length", "Blocks of each tenant", blocks.collect::<Vec<Labelled>>())?;
         let (requests, bytes) = engine.store().counters();
         out.counter("tracehouse_store_requests", "Requests to the block store", requests as f64)?;
-        out.counter("tracehouse_store_read_bytes", "Bytes read from the block store", bytes as f64)
+        out.counter("tracehouse_store_read_bytes", "Bytes read from the block store", bytes as f64)?;
+        let (skipped, failed) = engine.block_failures().counts();
+        let outcome = |name: &str, count: u64| (vec![("outcome", name.to_owned())], count as f64);
+        let help = "Blocks that a query could not read, and went without (skipped) or failed (failed)";
+        out.counters("tracehouse_block_failures", help, [outcome("skipped", skipped), outcome("failed", failed)])
     });
 }
 

@@ -276,6 +276,35 @@ fn a_server_says_which_block_is_damaged() {
     assert!(server.get("/ready").status == 200 && server.get("/api/echo").status == 200);
 }
 
+#[test]
+fn a_server_goes_without_as_many_blocks_as_it_may() {
+    let home = tempfile::tempdir().unwrap();
+    let meta = golden_block(&home.path().join("data/blocks")).join("meta.json");
+    let sound = std::fs::read_to_string(&meta).unwrap();
+    std::fs::write(&meta, sound.replace("vParquet5", "vParquet5-preview3")).unwrap();
+    let window = [("q", "{}"), ("start", "1768478400"), ("end", "1768485600")];
+    let trace = "/api/traces/0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a";
+    let says = [BLOCK, "vParquet5-preview3", "rewrite the block"];
+    {
+        let server = Server::start(home.path());
+        refused(&server.ask("/api/search", &window), 500, &says);
+        refused(&server.get(trace), 500, &says);
+        let error = Sql::connect(&server).try_query("SELECT count(*) FROM spans").expect_err("a preview block").to_string();
+        assert!(error.contains(BLOCK), "{error}");
+        assert!(!server.get("/metrics").text().contains("tracehouse_block_failures_total{outcome=\"failed\"} 0"));
+    }
+    let server = Server::start_with(home.path(), &[("TRACEHOUSE_ENGINE__TOLERATE_FAILED_BLOCKS", "1")]);
+    server.push_bytes(good_body(1));
+    assert_eq!(server.ask("/api/search", &window).status, 200);
+    refused(&server.get(trace), 404, &[]);
+    assert_eq!(Sql::connect(&server).number("SELECT count(*) FROM spans"), 1);
+    let metrics = server.get("/metrics").text();
+    assert!(metrics.contains("tracehouse_block_failures_total{outcome=\"failed\"} 0"), "{metrics}");
+    assert!(!metrics.contains("tracehouse_block_failures_total{outcome=\"skipped\"} 0"), "{metrics}");
+    let log = std::fs::read_to_string(home.path().join("log")).unwrap();
+    assert!(log.contains("block skipped") && log.contains(BLOCK), "{log}");
+}
+
 // ------------------------------------------------------------------------------------------------------- full disk
 
 #[test]

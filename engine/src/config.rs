@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::block::BlockVersion;
+
 /// How blocks are found, read and written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -25,6 +27,9 @@ pub struct Config {
     pub trace_ids_cached_max: usize,
     /// How many blocks may fail to be read before a query fails; failed blocks are reported.
     pub tolerate_failed_blocks: u32,
+    /// Version of the block format that blocks are written in, as Tempo's `block.version`: `vParquet5` or `vParquet4`. All
+    /// versions are read.
+    pub block_version: BlockVersion,
     /// False-positive rate of the bloom filters of trace ids.
     pub bloom_false_positive: f64,
     /// Size of one bloom filter file in bytes.
@@ -44,6 +49,7 @@ impl Default for Config {
             trace_parts_seconds: 3600,
             trace_ids_cached_max: 4_000_000,
             tolerate_failed_blocks: 0,
+            block_version: BlockVersion::V5,
             bloom_false_positive: 0.01,
             bloom_shard_size_bytes: 102_400,
             row_group_values: 100_000_000,

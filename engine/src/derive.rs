@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use prost::Message;
 
 use crate::{
-    block::{DedicatedColumn, DedicatedScope, DedicatedType},
+    block::{DedicatedColumn, DedicatedScope, DedicatedType, Version},
     trace::{AnyValue, InstrumentationScope, KeyValue, Resource, ResourceSpans, ScopeSpans, Span, Trace, Value},
 };
 
@@ -39,12 +39,21 @@ pub struct TreePosition {
     pub child_count: i32,
 }
 
-/// What a resource's `service.name` says: its first value that is not the empty string, if that is a string; else "".
-/// A block cannot tell an empty name from none, so nobody does.
+/// What a resource's `service.name` says: the last of its values that is a string and not empty; else "". A block cannot
+/// tell an empty name from none, so nobody does.
 pub fn service_name(resource: Option<&Resource>) -> &str {
-    let values = resource.into_iter().flat_map(|r| &r.attributes).filter(|kv| kv.key == SERVICE_NAME);
-    match values.map(value).find(|v| !matches!(v, Some(Value::StringValue(s)) if s.is_empty())) {
-        Some(Some(Value::StringValue(name))) => name,
+    resource.and_then(|r| Some(name_of(&r.attributes[service_name_at(&r.attributes)?]))).unwrap_or_default()
+}
+
+/// Which attribute [`service_name`] is.
+pub fn service_name_at(attributes: &[KeyValue]) -> Option<usize> {
+    attributes.iter().rposition(|kv| !name_of(kv).is_empty())
+}
+
+/// The string of a `service.name`; "" for any other attribute.
+fn name_of(attribute: &KeyValue) -> &str {
+    match value(attribute) {
+        Some(Value::StringValue(name)) if attribute.key == SERVICE_NAME => name,
         _ => "",
     }
 }
@@ -88,6 +97,11 @@ fn value(kv: &KeyValue) -> Option<&Value> {
 fn is_root(trace: &Trace, span: &Span) -> bool {
     let child_of = |kv: &KeyValue| kv.key == "opentracing.ref_type" && matches!(value(kv), Some(Value::StringValue(v)) if v == "child_of");
     span.parent_span_id.is_empty() && !span.links.iter().any(|l| l.trace_id == trace.id.0 && l.attributes.iter().any(child_of))
+}
+
+/// Number of direct children of each span of a trace, of which only ids and kind matter.
+pub fn child_counts(spans: &[Span]) -> Vec<i32> {
+    tree_positions(&spans.iter().collect::<Vec<_>>()).into_iter().map(|at| at.child_count).collect()
 }
 
 /// The spans that share one id: usually one; two where client and server share it, as Zipkin has it.
@@ -200,13 +214,14 @@ fn attach(child: &Span, twins: Twins, spans: &[&Span]) -> Option<usize> {
     [twins.first, second].into_iter().find(|i| spans[*i].kind == wanted)
 }
 
-/// A live trace as it will come back from a block with these dedicated columns: in normal grouping, without what Tempo's
-/// block format has no place for (schema URLs, the flags of spans and links). So an answer does not change when its spans
+/// A live trace as it will come back from a block of this version with these dedicated columns: in normal grouping, without what Tempo's
+/// block format has no place for (schema URLs, entities, the flags of spans and links). So an answer does not change when its spans
 /// are flushed.
-pub fn as_stored(trace: &Trace, dedicated: &[DedicatedColumn]) -> Trace {
+pub fn as_stored(trace: &Trace, version: Version, dedicated: &[DedicatedColumn]) -> Trace {
     let mut trace = normalize(trace);
     for rs in &mut trace.resource_spans {
         rs.schema_url.clear();
+        rs.resource.iter_mut().for_each(|r| r.entity_refs.clear());
         for ss in &mut rs.scope_spans {
             ss.schema_url.clear();
             for span in &mut ss.spans {
@@ -215,13 +230,17 @@ pub fn as_stored(trace: &Trace, dedicated: &[DedicatedColumn]) -> Trace {
             }
         }
     }
-    as_answered(&mut trace, dedicated);
+    as_answered(&mut trace, version, dedicated);
     trace
 }
 
 /// Arrays under keys with a dedicated column, as a trace by id shows them in Tempo: one element is a scalar, no element is no
-/// attribute. (Our blocks keep the empty array, and SQL shows it.)
-pub fn as_answered(trace: &mut Trace, dedicated: &[DedicatedColumn]) {
+/// attribute. (Our blocks keep the empty array, and SQL shows it.) Before vParquet5 these columns take no arrays, so that
+/// none is changed.
+pub fn as_answered(trace: &mut Trace, version: Version, dedicated: &[DedicatedColumn]) {
+    if version < Version::V5 {
+        return;
+    }
     let mend = |attributes: &mut Vec<KeyValue>, scope| {
         attributes.retain_mut(|attribute| {
             let Some(column) = dedicated.iter().find(|d| d.scope == scope && d.name == attribute.key) else { return true };
@@ -257,6 +276,10 @@ pub fn normalize(trace: &Trace) -> Trace {
     for mut rs in std::mem::take(&mut trace.resource_spans) {
         if let Some(resource) = &mut rs.resource {
             resource.attributes.retain(|kv| kv.key != SERVICE_NAME || !matches!(value(kv), Some(Value::StringValue(s)) if s.is_empty()));
+            // Of a repeated key the last counts, and the service's name has a place of its own in a block: it counts.
+            if let Some(at) = service_name_at(&resource.attributes) {
+                resource.attributes[at..].rotate_left(1);
+            }
             sort_by_key(&mut resource.attributes);
         }
         match group_of.entry(resource_identity(rs.resource.as_ref())) {

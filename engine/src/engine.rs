@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use crate::{
     block::{BlockMeta, BlockReader, DedicatedColumn, FooterCache, write_block},
-    catalog::{BlockList, Catalog},
+    catalog::{BlockList, Catalog, UnreadableBlocks},
     config::Config,
     derive,
-    error::{Error, ErrorKind, Result},
-    scan::{LiveSegment, LiveSpans, NoLiveSpans},
-    store::BlockStore,
+    error::{Error, Result},
+    scan::{BlockFailures, LiveSegment, LiveSpans, NoLiveSpans, Tolerance},
+    store::{BlockStore, paths},
     tenant::TenantId,
     trace::{Trace, TraceId},
     whole::PartsCache,
@@ -29,6 +29,7 @@ pub struct Engine {
     live: Arc<dyn LiveSpans>,
     footers: Arc<FooterCache>,
     parts: PartsCache,
+    failures: Arc<BlockFailures>,
     config: Config,
 }
 
@@ -37,8 +38,18 @@ pub struct Engine {
 pub struct Snapshot {
     /// Blocks, newest first.
     pub blocks: BlockList,
+    /// Blocks of which nobody knows what they hold.
+    pub unreadable: UnreadableBlocks,
     /// Live segments whose block is not among `blocks`.
     pub live: Vec<LiveSegment>,
+}
+
+impl Snapshot {
+    /// Counts the unreadable blocks among those that a question goes without.
+    pub fn judge_unreadable(&self, tolerance: &Tolerance) -> Result<()> {
+        let mut judged = self.unreadable.iter().map(|(block, why)| tolerance.judge(*block, Err::<(), _>(Error::data(why.as_str()))));
+        judged.try_for_each(|judged| judged.map(drop))
+    }
 }
 
 /// A trace and what finding it has cost.
@@ -54,7 +65,8 @@ impl Engine {
     /// An engine over a store, without live spans and with an empty catalogue: call [`poll`](Self::poll) next.
     pub fn new(store: BlockStore, config: Config) -> Self {
         let footers = Arc::new(FooterCache::new(config.footer_cache_blocks));
-        Self { store, catalog: Catalog::default(), live: Arc::new(NoLiveSpans), footers, parts: PartsCache::default(), config }
+        let (catalog, parts) = (Catalog::default(), PartsCache::default());
+        Self { store, catalog, live: Arc::new(NoLiveSpans), footers, parts, failures: Arc::default(), config }
     }
 
     /// Adds the live side.
@@ -78,6 +90,16 @@ impl Engine {
         &self.store
     }
 
+    /// Blocks that could not be read.
+    pub fn block_failures(&self) -> &BlockFailures {
+        &self.failures
+    }
+
+    /// How many blocks one question may go without.
+    pub fn tolerance(&self) -> Tolerance {
+        Tolerance::new(self.config.tolerate_failed_blocks, self.failures.clone())
+    }
+
     /// Lists the store for blocks that others wrote.
     pub async fn poll(&self) -> Result<()> {
         self.catalog.poll(&self.store).await
@@ -99,21 +121,31 @@ impl Engine {
         let blocks = self.catalog.blocks(tenant);
         let committed = |id: Uuid| blocks.iter().any(|b| b.block_id == id);
         let live = live.into_iter().filter(|s| !s.block_id.is_some_and(committed)).collect();
-        Snapshot { blocks, live }
+        Snapshot { blocks, unreadable: self.catalog.unreadable(tenant), live }
     }
 
-    /// Whether a block is committed, by its `meta.json` in the store.
+    /// Whether a block was committed, by its `meta.json` in the store; also if a compactor has replaced the block since.
     pub async fn is_committed(&self, tenant: &TenantId, block: Uuid) -> Result<bool> {
-        Ok(self.store.block_meta(tenant, block).await?.is_some())
+        Ok(self.store.block_meta(tenant, block).await?.is_some() || self.is_compacted(tenant, block).await?)
+    }
+
+    /// Whether a compactor has replaced a block: its spans are in other blocks, and its folder will go.
+    pub async fn is_compacted(&self, tenant: &TenantId, block: Uuid) -> Result<bool> {
+        self.store.exists(&paths::compacted_meta(tenant, block)).await
     }
 
     /// Writes a block with these traces and makes it visible. `traces` must not be empty; their order does not matter.
     /// When this returns the block is durable.
     pub async fn commit_block(&self, tenant: &TenantId, block: Uuid, traces: Vec<Arc<Trace>>) -> Result<BlockMeta> {
-        let meta = BlockMeta::new(tenant, block, DedicatedColumn::defaults());
+        let meta = self.meta_to_write(tenant, block);
         let meta = write_block(&self.store, &self.config, meta, traces).await?;
         self.catalog.add(tenant, meta.clone());
         Ok(meta)
+    }
+
+    /// Version and dedicated columns of the blocks that are written.
+    fn meta_to_write(&self, tenant: &TenantId, block: Uuid) -> BlockMeta {
+        BlockMeta::new(tenant, block, DedicatedColumn::defaults()).with_version(self.config.block_version.into())
     }
 
     /// Opens a block for reading.
@@ -129,31 +161,29 @@ impl Engine {
             range.is_none_or(|(from, to)| (m.start_time.as_nanosecond() as i64) <= to && (m.end_time.as_nanosecond() as i64) >= from)
         };
         let jobs: Vec<_> = snapshot.blocks.iter().filter(|m| overlaps(m)).cloned().collect();
+        let tolerance = &self.tolerance();
+        snapshot.judge_unreadable(tolerance)?;
         let mut parts: Vec<Option<Trace>> = futures::stream::iter(jobs.into_iter().map(|meta| async move {
-            let found = match self.open_block(tenant, &meta).await {
-                Ok(block) => block.find_trace(id).await.map(|found| {
-                    found.map(|mut trace| {
-                        derive::as_answered(&mut trace, &meta.dedicated_columns);
-                        trace
-                    })
-                }),
-                Err(e) => Err(e),
+            let find = async {
+                let block = self.open_block(tenant, &meta).await?;
+                let Some(mut trace) = block.find_trace(id).await? else { return Ok(None) };
+                derive::as_answered(&mut trace, meta.version()?, &meta.dedicated_columns);
+                Ok(Some(trace))
             };
-            match found {
-                Err(e) if e.kind() == ErrorKind::Unsupported => Ok(None), // a preview block: never an error
-                other => other.map_err(|e: Error| e.context(format!("block {}", meta.block_id))),
-            }
+            tolerance.judge(meta.block_id, find.await).map(Option::flatten)
         }))
         .buffered(FIND_CONCURRENCY)
         .try_collect()
         .await?;
+        let meta = self.meta_to_write(tenant, Uuid::nil());
+        let version = meta.version()?;
         parts.extend(
             snapshot
                 .live
                 .iter()
                 .flat_map(|s| &s.traces)
                 .filter(|t| t.id == id)
-                .map(|t| Some(derive::as_stored(t, &DedicatedColumn::defaults()))),
+                .map(|t| Some(derive::as_stored(t, version, &meta.dedicated_columns))),
         );
         let mut trace: Option<Trace> = None;
         for part in parts.into_iter().flatten() {

@@ -41,7 +41,7 @@ impl BlockCommitter for Engine {
         if !known() {
             self.poll().await?;
         }
-        match known() {
+        match known() || self.is_compacted(tenant, block).await? {
             true => Ok(true),
             false => Err(Error::new(ErrorKind::Unavailable, format!("block {block} is committed but not in the catalogue yet"))),
         }

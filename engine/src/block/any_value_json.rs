@@ -7,10 +7,38 @@ use crate::trace::{AnyValue, ArrayValue, KeyValue, KeyValueList, Value};
 
 /// The value that `text` stands for. What cannot be understood (or lies deeper than JSON is read) is given back as text.
 pub(super) fn parse(text: &str) -> AnyValue {
-    match serde_json::from_str(text) {
+    match serde_json::from_str(&quote_numbers(text)) {
         Ok(json) => any_value(&json),
         Err(_) => AnyValue { value: Some(Value::StringValue(text.to_owned())) },
     }
+}
+
+/// The same JSON with its numbers as strings: serde_json reads a double only nearly right, the standard library exactly.
+fn quote_numbers(json: &str) -> String {
+    let is_number = |c: char| matches!(c, '0'..='9' | '-' | '+' | '.' | 'e' | 'E');
+    let mut out = String::with_capacity(json.len() + 8);
+    let mut rest = json;
+    while let Some(at) = rest.find(|c: char| c == '"' || c == '-' || c.is_ascii_digit()) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let end = match rest.strip_prefix('"') {
+            Some(inner) => {
+                let mut escaped = false;
+                let end = inner.find(|c| {
+                    let ends = c == '"' && !escaped;
+                    escaped = c == '\\' && !escaped;
+                    ends
+                });
+                end.map_or(rest.len(), |end| end + 2)
+            }
+            None => rest.find(|c| !is_number(c)).unwrap_or(rest.len()),
+        };
+        let quote = if rest.starts_with('"') { "" } else { "\"" };
+        out.extend([quote, &rest[..end], quote]);
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out
 }
 
 fn any_value(json: &Json) -> AnyValue {
@@ -48,7 +76,7 @@ fn double(json: &Json) -> Option<f64> {
     match json.as_str() {
         Some("Infinity") => Some(f64::INFINITY),
         Some("-Infinity") => Some(f64::NEG_INFINITY),
-        Some(text) => text.parse().ok(), // "NaN", and numbers as text
+        Some(text) => text.parse().ok(), // "NaN", and all numbers
         None => json.as_f64(),
     }
 }

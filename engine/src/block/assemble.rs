@@ -14,7 +14,7 @@ use super::{
     bloom::{BloomShard, shard_of},
     leaves::SCOPES,
     reader::BlockReader,
-    records::{Attributes, EVENT_LEAVES, Events, LINK_LEAVES, Links, attribute_leaves},
+    records::{Attributes, Events, Links, attribute_leaves, event_leaves, link_leaves},
     rows::{Fetched, Rows},
     thrift::{PageLocation, offset_index},
     values::Text,
@@ -124,8 +124,10 @@ impl BlockReader {
     async fn fetch_row(self: &Arc<Self>, row_group: usize, row: usize) -> Result<Rows> {
         let mut rows = Rows::new(self.clone(), row_group, 1);
         let mut wanted: Vec<String> = SCOPES.into_iter().flat_map(|scope| attribute_leaves(&rows, scope)).collect();
-        let fixed = SPAN_LEAVES.iter().chain(&SCOPE_LEAVES).chain(&EVENT_LEAVES).chain(&LINK_LEAVES);
-        wanted.extend(fixed.chain(&[DROPPED_LINKS_LEAF, RESOURCE_DROPPED_LEAF]).map(|p| (*p).to_owned()));
+        let fixed = SPAN_LEAVES.iter().chain(&SCOPE_LEAVES).chain(&[DROPPED_LINKS_LEAF, RESOURCE_DROPPED_LEAF]);
+        wanted.extend(fixed.filter(|p| rows.exists(p)).map(|p| (*p).to_owned()));
+        wanted.extend(event_leaves(&rows));
+        wanted.extend(link_leaves(&rows));
         let paths = rows.missing(wanted.iter().map(String::as_str))?;
         let chunks = rows.chunk_ranges(&paths)?;
         let indexes = self.offset_indexes(&rows, &paths).await?;
@@ -251,29 +253,34 @@ impl SpanReader {
     }
 }
 
+/// Counts of dropped attributes, where the version has them.
+fn dropped_counts(rows: &mut Rows, path: &str) -> Result<Option<ScalarBuffer<i32>>> {
+    if rows.exists(path) { rows.int32(path).map(Some) } else { Ok(None) }
+}
+
 /// Puts a trace together from its row.
 fn assemble(mut rows: Rows, id: TraceId) -> Result<Trace> {
     let rows = &mut rows;
     let shape = rows.shape()?;
     let spans = SpanReader::read(rows, id)?;
     let resources = Attributes::read(rows, AttributeScope::Resource)?;
-    let resources_dropped = rows.int32(RESOURCE_DROPPED_LEAF)?;
+    let resources_dropped = dropped_counts(rows, RESOURCE_DROPPED_LEAF)?;
     let scopes = Attributes::read(rows, AttributeScope::Instrumentation)?;
-    let (names, versions, dropped) = (rows.text(SCOPE_LEAVES[0])?, rows.text(SCOPE_LEAVES[1])?, rows.int32(SCOPE_LEAVES[2])?);
+    let (names, versions, dropped) = (rows.text(SCOPE_LEAVES[0])?, rows.text(SCOPE_LEAVES[1])?, dropped_counts(rows, SCOPE_LEAVES[2])?);
     let members = |offsets: &[u32], at: usize| offsets[at] as usize..offsets[at + 1] as usize;
     let scope_spans = |at: usize| -> Result<ScopeSpans> {
         let scope = InstrumentationScope {
             name: names.get(at).to_owned(),
             version: versions.get(at).to_owned(),
             attributes: scopes.of(at),
-            dropped_attributes_count: dropped[at] as u32,
+            dropped_attributes_count: dropped.as_ref().map_or(0, |d| d[at] as u32),
         };
         let spans = members(&shape.spans, at).map(|s| spans.span(s)).collect::<Result<_>>()?;
         Ok(ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() })
     };
     let resource_spans = |at: usize| -> Result<ResourceSpans> {
-        let resource =
-            Resource { attributes: resources.of(at), dropped_attributes_count: resources_dropped[at] as u32, ..Resource::default() };
+        let dropped_attributes_count = resources_dropped.as_ref().map_or(0, |d| d[at] as u32);
+        let resource = Resource { attributes: resources.of(at), dropped_attributes_count, ..Resource::default() };
         let scope_spans = members(&shape.scopes, at).map(scope_spans).collect::<Result<_>>()?;
         Ok(ResourceSpans { resource: Some(resource), scope_spans, ..ResourceSpans::default() })
     };

@@ -14,6 +14,7 @@ use super::{
     attributes::{attribute, first_leaves, value_leaves},
     coded::{Verdict, coded, excluded},
     fields::{self, Chosen},
+    legacy,
     leaves::{depth, scope_path},
     reader::BlockReader,
     records::{Attributes, EVENT_LEAVES, Events, LINK_LEAVES, Links, attribute_leaves},
@@ -125,6 +126,9 @@ impl RowGroupChunk {
 
     /// Leaves that a column needs in any case.
     fn leaves(&self, column: &SpanColumn) -> Vec<String> {
+        if let Some(paths) = legacy::leaves(&self.rows, column) {
+            return paths;
+        }
         let own = |paths: &[&str]| paths.iter().filter(|p| self.rows.exists(p)).map(|p| (*p).to_owned()).collect::<Vec<_>>();
         match column {
             SpanColumn::Field(SpanField::Events) => {
@@ -153,6 +157,9 @@ impl RowGroupChunk {
 
     fn make(&mut self, column: &SpanColumn, chosen: Chosen<'_>) -> Result<ArrayRef> {
         let rows = &mut self.rows;
+        if legacy::leaves(rows, column).is_some() {
+            return legacy::column(rows, column, chosen);
+        }
         match column {
             SpanColumn::Field(SpanField::Events) => {
                 let (events, starts) = (Events::read(rows)?, rows.int64(SPAN_START_LEAF)?);
@@ -206,7 +213,7 @@ impl SpanChunk for RowGroupChunk {
         // Values of generic attributes are worth fetching only if the key is there at all.
         let mut values = BTreeSet::new();
         for column in &new {
-            if let SpanColumn::Attribute { scope, key } = column {
+            if let (SpanColumn::Attribute { scope, key }, None) = (column, legacy::leaves(&self.rows, column)) {
                 values.extend(value_leaves(&self.rows, *scope, key)?);
             }
         }

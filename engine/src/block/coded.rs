@@ -14,6 +14,7 @@ use super::{
     attributes::{SERVICE_NAME, SERVICE_NAME_LEAF, any_texts, coded_attribute, key_leaf, value_leaf},
     fields::{identity_dictionary, leaves},
     leaves::{depth, scope_path},
+    legacy,
     rows::{Rows, codes_of},
     values::Text,
 };
@@ -40,6 +41,9 @@ fn text_leaf(field: SpanField) -> Option<(&'static str, u32)> {
 
 /// A loaded column in codes; `None` if it has too many values for that or is of a kind that has none.
 pub(super) fn coded(rows: &mut Rows, column: &SpanColumn) -> Result<Option<CodedColumn>> {
+    if legacy::leaves(rows, column).is_some() {
+        return Ok(None);
+    }
     let (values, codes, at): (ArrayRef, ScalarBuffer<u32>, u32) = match column {
         SpanColumn::Field(field @ (SpanField::Kind | SpanField::KindCode | SpanField::Status | SpanField::StatusCode)) => {
             match small_numbers(rows, *field)? {
@@ -110,6 +114,9 @@ pub(super) enum Verdict {
 
 /// Whether dictionaries and statistics exclude that any span passes a test.
 pub(super) fn excluded(rows: &Rows, column: &SpanColumn, test: &ValueTest<'_>) -> Result<Verdict> {
+    if legacy::leaves(rows, column).is_some() {
+        return Ok(Verdict::Possible);
+    }
     match column {
         SpanColumn::Field(field) => {
             let Some((leaf, _)) = text_leaf(*field) else { return Ok(Verdict::Possible) };

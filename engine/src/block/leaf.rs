@@ -62,7 +62,6 @@ impl LeafPages<'_> {
 
     /// Decodes the values of a leaf that a thing at the leaf's depth has at most one of, and which of the `due` things have
     /// one: a bit each, or `None` if all have. Returns `None` if some thing has more than one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the scan will use it"))]
     pub fn decode_optional(&self, due: usize) -> Result<Option<(Dense, Option<BooleanBuffer>)>> {
         let depth = self.column.depth;
         let mut presence = Presence::new(self.column, depth, due.min(self.entries));
@@ -83,7 +82,6 @@ impl LeafPages<'_> {
 
     /// Decodes the values at `positions` (ascending) of a leaf that each of `due` things has exactly one of. Pages without
     /// any of them are not decompressed.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the scan will use it"))]
     pub fn decode_at(&self, positions: &[u32], due: usize) -> Result<Dense> {
         if positions.last().is_some_and(|last| *last as usize >= due) {
             return Err(Error::internal("a value is picked that a leaf does not have"));

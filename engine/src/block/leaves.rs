@@ -212,7 +212,62 @@ pub(super) fn dedicated_limits(version: Version, scope: AttributeScope) -> (usiz
     }
 }
 
+/// Leaves of vParquet3 that hold what vParquet4 has columns for: events' times since the epoch, and records as protobuf.
+pub(super) mod v3 {
+    pub const EVENT_TIME: &str = "rs.ss.Spans.Events.TimeUnixNano";
+    pub const EVENT_KEY: &str = "rs.ss.Spans.Events.Attrs.Key";
+    /// An `AnyValue`.
+    pub const EVENT_VALUE: &str = "rs.ss.Spans.Events.Attrs.Value";
+    /// A message whose field 1 repeats `Span.Link`.
+    pub const LINKS: &str = "rs.ss.Spans.Links";
+}
+
+/// What vParquet3 has in common with vParquet4, and the leaves of [`v3`]; values without a type of their own are JSON in
+/// two leaves. It knows no attributes of scopes, no dropped counts but those of spans and events, no service stats.
+fn specs_v3() -> Vec<Spec> {
+    let mut specs = Vec::new();
+    let mut add = |path: String, depth, kind, count| specs.push(Spec { path, depth, kind, count, required: true });
+    for (prefix, depth, fields) in FIELDS {
+        for (name, kind, _) in *fields {
+            match (*prefix, *name) {
+                ("ServiceStats" | "rs.ss.Spans.Links" | "rs.ss", _) | (_, "ChildCount" | "TimeSinceStartNano") => {}
+                ("rs.Resource" | "rs.ss.Scope", "DroppedAttributesCount") => {}
+                ("", name) => add(name.to_owned(), *depth, *kind, Count::One),
+                (prefix, name) => add(format!("{prefix}.{name}"), *depth, *kind, Count::One),
+            }
+        }
+    }
+    for scope in [AttributeScope::Resource, AttributeScope::Span] {
+        let (prefix, owner) = scope_path(scope);
+        add(format!("{prefix}.Attrs.Key"), owner + 1, Kind::Text, Count::One);
+        for (name, kind) in [
+            ("Value", Kind::Text),
+            ("ValueInt", Kind::Int64),
+            ("ValueDouble", Kind::Double),
+            ("ValueBool", Kind::Bool),
+            ("ValueKVList", Kind::Text),
+            ("ValueArray", Kind::Text),
+        ] {
+            add(format!("{prefix}.Attrs.{name}"), owner + 1, kind, Count::Any);
+        }
+        for i in 1..=dedicated_limits(Version::V3, scope).0 {
+            add(format!("{prefix}.DedicatedAttributes.String{i:02}"), owner, Kind::Text, Count::Any);
+        }
+    }
+    for (scope, _, path, int) in STATIC_COLUMNS {
+        add(path.to_owned(), scope_path(scope).1, if int { Kind::Int64 } else { Kind::Text }, Count::Any);
+    }
+    add(v3::EVENT_TIME.to_owned(), depth::ITEM, Kind::Int64, Count::One);
+    add(v3::EVENT_KEY.to_owned(), depth::ITEM + 1, Kind::Text, Count::One);
+    add(v3::EVENT_VALUE.to_owned(), depth::ITEM + 1, Kind::Bytes, Count::One);
+    add(v3::LINKS.to_owned(), depth::SPAN, Kind::Bytes, Count::One);
+    specs
+}
+
 fn specs(version: Version) -> Vec<Spec> {
+    if version == Version::V3 {
+        return specs_v3();
+    }
     let mut specs = Vec::new();
     let mut add = |path: String, depth, kind, count, required| specs.push(Spec { path, depth, kind, count, required });
     for (prefix, depth, fields) in FIELDS {

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::{Version, leaves::STATIC_COLUMNS};
 use crate::{
     clock,
     error::{Error, Result},
+    scan::AttributeScope,
     tenant::TenantId,
 };
 
@@ -105,6 +107,19 @@ impl DedicatedColumn {
         Self { scope, name: name.to_owned(), kind, options: Vec::new() }
     }
 
+    /// Whether vParquet4 has a column for this attribute in any case.
+    fn is_static(&self) -> bool {
+        let scope = match self.scope {
+            DedicatedScope::Span => AttributeScope::Span,
+            DedicatedScope::Resource => AttributeScope::Resource,
+            DedicatedScope::Event => AttributeScope::Event,
+        };
+        let is = |(s, key, _, int): &(AttributeScope, &str, &str, bool)| {
+            *s == scope && *key == self.name && *int == (self.kind == DedicatedType::Int)
+        };
+        STATIC_COLUMNS.iter().any(is)
+    }
+
     /// The default set of Tempo 3.x.
     pub fn defaults() -> Vec<Self> {
         use {
@@ -137,7 +152,7 @@ impl BlockMeta {
     /// Meta of a block about to be written: a vParquet5 block without content.
     pub fn new(tenant: &TenantId, block_id: Uuid, dedicated_columns: Vec<DedicatedColumn>) -> Self {
         Self {
-            format: super::Version::V5.as_str().to_owned(),
+            format: Version::V5.as_str().to_owned(),
             block_id,
             tenant_id: tenant.to_string(),
             start_time: jiff::Timestamp::UNIX_EPOCH,
@@ -154,6 +169,17 @@ impl BlockMeta {
         }
     }
 
+    /// The same for a block of another version. Dedicated columns that the version cannot have are left out: vParquet4 has
+    /// columns for strings of spans and resources only, and some of these always (Tempo's meta of a block shows the rest).
+    #[must_use]
+    pub fn with_version(mut self, version: Version) -> Self {
+        self.format = version.as_str().to_owned();
+        if version < Version::V5 {
+            self.dedicated_columns.retain(|c| c.scope != DedicatedScope::Event && c.kind == DedicatedType::String && !c.is_static());
+        }
+        self
+    }
+
     /// Parses a `meta.json`. The error names the block by `what` and the field that is wrong.
     pub fn from_json(bytes: &[u8], what: &str) -> Result<Self> {
         serde_json::from_slice(bytes).map_err(|e| Error::data(format!("{what} is not a valid meta.json")).with_source(e))
@@ -165,8 +191,8 @@ impl BlockMeta {
     }
 
     /// The block's version, if it is one that can be read.
-    pub fn version(&self) -> Result<super::Version> {
-        self.format.parse().map_err(|e: Error| e.context(format!("block {}", self.block_id)))
+    pub fn version(&self) -> Result<Version> {
+        self.format.parse()
     }
 
     /// A fresh id for a block.

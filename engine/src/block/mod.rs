@@ -15,6 +15,7 @@ mod fields;
 mod index;
 mod leaf;
 mod leaves;
+mod legacy;
 mod levels;
 mod meta;
 mod owners;
@@ -35,14 +36,20 @@ mod writer;
 pub use bloom::{Bloom, BloomShard, shard_of};
 pub use meta::{BlockMeta, DedicatedColumn, DedicatedScope, DedicatedType};
 pub use reader::{BlockReader, FooterCache};
-pub use version::Version;
+pub use version::{BlockVersion, Version};
 pub use writer::write_block;
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod leaf_tests;
 #[cfg(test)]
 mod read_tests;
 #[cfg(test)]
 mod rewrite_tests;
+#[cfg(test)]
+mod roundtrip_tests;
+#[cfg(test)]
+mod v3_writer;
 #[cfg(test)]
 mod write_tests;

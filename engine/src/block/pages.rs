@@ -58,6 +58,8 @@ pub(super) struct Pages<'a> {
 impl<'a> Pages<'a> {
     /// Pages in `segments`, each of which holds whole pages; together they have at most `entries`.
     pub fn new(segments: &'a [Bytes], codec: Compression, has_reps: bool, has_defs: bool, entries: usize) -> Self {
+        // Where there are no entries there are no pages, whatever is at the place the footer names.
+        let segments = if entries == 0 { &[] } else { segments };
         Self { segments, at: 0, codec, has_reps, has_defs, entries_left: entries }
     }
 

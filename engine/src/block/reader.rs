@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     block::{BlockMeta, Version},
-    error::{Error, ErrorKind, Result},
+    error::{Error, Result},
     scan::ChunkSource,
     store::{BlockStore, paths},
     tenant::TenantId,
@@ -75,6 +75,7 @@ impl FooterCache {
 #[derive(Debug)]
 pub(super) struct Footer {
     metadata: ParquetMetaData,
+    version: Version,
     leaves: Leaves,
     promoted: Vec<Promoted>,
     /// Size of `data.parquet` in bytes.
@@ -85,7 +86,7 @@ impl Footer {
     fn new(metadata: ParquetMetaData, meta: &BlockMeta, version: Version, data_len: u64) -> Result<Self> {
         let leaves = Leaves::new(metadata.file_metadata().schema_descr(), version)?;
         let promoted = promoted(meta, version, &leaves)?;
-        Ok(Self { metadata, leaves, promoted, data_len })
+        Ok(Self { metadata, version, leaves, promoted, data_len })
     }
 }
 
@@ -145,6 +146,11 @@ impl BlockReader {
         &self.footer.promoted
     }
 
+    /// The version of its format.
+    pub(super) fn version(&self) -> Version {
+        self.footer.version
+    }
+
     /// Size of `data.parquet` in bytes.
     pub(super) fn data_len(&self) -> u64 {
         self.footer.data_len
@@ -187,9 +193,6 @@ pub(super) fn chunk_range(chunk: &ColumnChunkMetaData, data_len: u64) -> Result<
 
 async fn read_footer(store: &BlockStore, tenant: &TenantId, meta: &BlockMeta) -> Result<Footer> {
     let version = meta.version()?;
-    if version == Version::V3 {
-        return Err(Error::new(ErrorKind::Unsupported, "vParquet3 is not read yet: let Tempo compact the block to vParquet4"));
-    }
     let path = paths::data(tenant, meta.block_id);
     let size = match meta.size {
         0 => store.size(&path).await?,

@@ -1,7 +1,8 @@
-//! The parquet schema of a vParquet5 block, made from its dedicated columns, and where each leaf is in it.
+//! The parquet schema of a vParquet5 or vParquet4 block, made from its dedicated columns, and where each leaf is in it.
 //!
 //! Format: Tempo's (`docs/format.md`). Tempo decodes rows against the schema it derives itself, so names, order, types
-//! and repetition are exact; encodings and codecs are ours to choose.
+//! and repetition are exact; encodings and codecs are ours to choose. The versions nest the same things equally deep:
+//! vParquet4 wraps each list as the LIST of the parquet specification, and its wrappers are required, so levels are alike.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,25 +13,27 @@ use parquet::{
 };
 
 use crate::{
-    block::{DedicatedColumn, DedicatedScope, DedicatedType},
+    block::{
+        DedicatedColumn, DedicatedScope, DedicatedType, Version,
+        leaves::{STATIC_COLUMNS, dedicated_limits},
+    },
     error::Result,
+    scan::AttributeScope,
 };
-
-/// Columns a scope can have: what vParquet5 names. Further entries of `dedicatedColumns` are without effect, as in Tempo.
-const STRING_COLUMNS_MAX: usize = 20;
-const INT_COLUMNS_MAX: usize = 5;
 
 /// Leaves of an `Attrs` group.
 pub(super) const ATTRIBUTE_LEAVES: usize = 7;
 
-/// Measured: a third smaller than snappy at a sixth of the time of higher levels.
-const ZSTD_LEVEL: i32 = 3;
+/// Measured (docs/benchmarks.md): 5 % smaller than level 3 for half a CPU second more in a million spans; level 9 is 2 %
+/// smaller for as much again.
+const ZSTD_LEVEL: i32 = 6;
 
 /// V1 pages compress levels together with the values, V2 pages leave them uncompressed, and here levels are 40 % of the
 /// file: 1 M spans in V1 take 0.50 of what Tempo writes, in V2 0.77.
 const PAGE_VERSION: WriterVersion = WriterVersion::PARQUET_1_0;
 
-/// Uncompressed size of a page's values. Tempo's value; a lookup by trace id reads one page a column.
+/// Uncompressed size of a page's values. Tempo's value; a lookup by trace id reads one page a column. 64 KiB would make the
+/// file 3 % larger, 1 MiB 1 % smaller.
 const PAGE_BYTES: usize = 256 * 1024;
 
 /// A chunk whose dictionary outgrows this falls back to plain pages, and then a predicate can no longer be decided on its
@@ -44,17 +47,18 @@ const COLUMN_INDEX_TRUNCATE_BYTES: usize = 16;
 /// How a leaf's values are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
-    /// As they are.
+    /// As they are. For start times too: traces are in random order of time, so that in each block of differences one is
+    /// large and makes all wide, while zstd sees that the high bytes of a trace's spans are equal (2 % of the file less).
     Plain,
     /// Integers as differences, bit-packed.
     Delta,
-    /// Codes into a dictionary. For integers too where few are distinct: never larger than Tempo's plain or delta values
-    /// (1 % of the file less), and a predicate is decided once for each distinct value. Not for floats: parquet-rs's
+    /// Codes into a dictionary. For integers too where few are distinct, nested-set numbers among them: never larger than
+    /// Tempo's plain or delta values (3 % of the file less), and a predicate is decided once for each distinct value. Not for floats: parquet-rs's
     /// dictionary compares them with `==`, to which the two zeros are one.
     Dictionary,
     /// Byte strings: lengths bit-packed, then the bytes.
     Lengths,
-    /// Long and rarely repeated strings: no dictionary, no bounds.
+    /// Long and rarely repeated strings: no dictionary.
     Blob,
 }
 
@@ -85,6 +89,8 @@ pub(super) struct AttributePlace {
     pub dedicated: HashMap<String, [Option<DedicatedPlace>; 2]>,
     /// All dedicated columns, in the order of the schema.
     pub columns: Vec<DedicatedPlace>,
+    /// Whether dedicated columns are lists, which take arrays; else they are optional scalars.
+    pub arrays: bool,
 }
 
 /// One dedicated column.
@@ -101,6 +107,8 @@ pub(super) struct DedicatedPlace {
 /// Where everything is.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layout {
+    /// Which leaves there are, and in which order.
+    pub version: Version,
     pub service_stats: GroupPlace,
     pub resource_spans: GroupPlace,
     pub resource: AttributePlace,
@@ -114,7 +122,7 @@ pub(super) struct Layout {
     pub link: AttributePlace,
 }
 
-/// The schema of a vParquet5 block.
+/// The schema of a block.
 #[derive(Clone, Debug)]
 pub(super) struct BlockSchema {
     /// The leaves as parquet numbers them.
@@ -129,9 +137,10 @@ pub(super) struct BlockSchema {
 }
 
 impl BlockSchema {
-    /// The schema of a block with these dedicated columns.
-    pub fn new(dedicated: &[DedicatedColumn]) -> Result<Self> {
-        let mut b = Builder { dedicated, layout: Layout::default(), shape_of: Vec::new(), shapes: 1, shape: 0, styles: Vec::new() };
+    /// The schema of a block of a version that is written (vParquet5 or 4), with these dedicated columns.
+    pub fn new(version: Version, dedicated: &[DedicatedColumn]) -> Result<Self> {
+        let layout = Layout { version, ..Layout::default() };
+        let mut b = Builder { version, dedicated, layout, shape_of: Vec::new(), shapes: 1, shape: 0, styles: Vec::new() };
         let root = b.trace()?;
         Ok(Self {
             descriptor: Arc::new(SchemaDescriptor::new(root)),
@@ -168,11 +177,8 @@ impl BlockSchema {
             properties = match style {
                 Style::Plain => properties.set_column_encoding(path, Encoding::PLAIN),
                 Style::Delta => properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED),
-                Style::Lengths => properties.set_column_encoding(path, Encoding::DELTA_LENGTH_BYTE_ARRAY),
+                Style::Lengths | Style::Blob => properties.set_column_encoding(path, Encoding::DELTA_LENGTH_BYTE_ARRAY),
                 Style::Dictionary => properties.set_column_dictionary_enabled(path, true),
-                Style::Blob => properties
-                    .set_column_encoding(path.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY)
-                    .set_column_statistics_enabled(path, EnabledStatistics::None),
             };
         }
         Ok(Arc::new(properties.build()))
@@ -182,6 +188,7 @@ impl BlockSchema {
 /// Builds the types from left to right and notes positions as it goes: leaves and shapes are numbered in schema order, so
 /// those of a group are one range.
 struct Builder<'a> {
+    version: Version,
     dedicated: &'a [DedicatedColumn],
     layout: Layout,
     shape_of: Vec<ShapeId>,
@@ -208,20 +215,27 @@ impl Builder<'_> {
     }
 
     fn service_stats(&mut self) -> Result<Vec<TypePtr>> {
-        Ok(vec![
-            self.text("ServiceName", Style::Dictionary)?,
-            self.count("SpanCount", Primitive::UInt32)?,
-            self.count("ErrorCount", Primitive::UInt32)?,
-        ])
+        let name = if self.is_v5() { "ServiceName" } else { "key" };
+        let name = self.text(name, Style::Dictionary)?;
+        let counts = vec![self.count("SpanCount", Primitive::UInt32)?, self.count("ErrorCount", Primitive::UInt32)?];
+        if !self.is_v5() {
+            return Ok(vec![name, group("value", counts)?]);
+        }
+        Ok([vec![name], counts].concat())
     }
 
     fn resource_spans(&mut self) -> Result<Vec<TypePtr>> {
-        let mut resource = vec![
-            self.text("ServiceName", Style::Dictionary)?,
-            self.attributes(2, |l| &mut l.resource)?,
-            self.count("DroppedAttributesCount", Primitive::Int32)?,
-        ];
-        resource.extend(self.dedicated_group(DedicatedScope::Resource, |l| &mut l.resource)?);
+        let mut resource = Vec::new();
+        if self.is_v5() {
+            resource.push(self.text("ServiceName", Style::Dictionary)?);
+        }
+        resource.push(self.attributes(2, |l| &mut l.resource)?);
+        resource.push(self.count("DroppedAttributesCount", Primitive::Int32)?);
+        if !self.is_v5() {
+            resource.push(self.text("ServiceName", Style::Dictionary)?);
+            resource.extend(self.static_columns(AttributeScope::Resource, |l| &mut l.resource)?);
+        }
+        resource.extend(self.dedicated_group(AttributeScope::Resource, DedicatedScope::Resource, |l| &mut l.resource)?);
         Ok(vec![group("Resource", resource)?, self.repeated("ss", |b| &mut b.layout.scope_spans, Self::scope_spans)?])
     }
 
@@ -232,25 +246,29 @@ impl Builder<'_> {
             self.attributes(3, |l| &mut l.scope)?,
             self.count("DroppedAttributesCount", Primitive::Int32)?,
         ];
-        Ok(vec![
-            group("Scope", scope)?,
-            self.repeated("Spans", |b| &mut b.layout.spans, Self::span)?,
-            self.count("SpanCount", Primitive::Int32)?,
-        ])
+        let mut fields = vec![group("Scope", scope)?, self.repeated("Spans", |b| &mut b.layout.spans, Self::span)?];
+        if self.is_v5() {
+            fields.push(self.count("SpanCount", Primitive::Int32)?);
+        }
+        Ok(fields)
     }
 
     fn span(&mut self) -> Result<Vec<TypePtr>> {
         let mut fields = vec![
             self.bytes("SpanID")?,
             self.bytes("ParentSpanID")?,
-            self.position("ParentID")?,
-            self.position("NestedSetLeft")?,
-            self.position("NestedSetRight")?,
-            self.count("ChildCount", Primitive::Int32)?,
+            self.count("ParentID", Primitive::Int32)?,
+            self.count("NestedSetLeft", Primitive::Int32)?,
+            self.count("NestedSetRight", Primitive::Int32)?,
+        ];
+        if self.is_v5() {
+            fields.push(self.count("ChildCount", Primitive::Int32)?);
+        }
+        fields.extend([
             self.text("Name", Style::Dictionary)?,
             self.code("Kind")?,
-            self.text("TraceState", Style::Lengths)?,
-            self.nanos("StartTimeUnixNano")?,
+            self.text("TraceState", Style::Dictionary)?,
+            self.leaf(Primitive::UInt64, "StartTimeUnixNano", Repetition::REQUIRED, Style::Plain)?,
             self.nanos("DurationNano")?,
             self.code("StatusCode")?,
             self.text("StatusMessage", Style::Dictionary)?,
@@ -260,10 +278,15 @@ impl Builder<'_> {
             self.count("DroppedEventsCount", Primitive::Int32)?,
             self.repeated("Links", |b| &mut b.layout.links, Self::link)?,
             self.count("DroppedLinksCount", Primitive::Int32)?,
-        ];
-        fields.extend(self.dedicated_group(DedicatedScope::Span, |l| &mut l.span)?);
-        for name in ["StartTimeRounded15", "StartTimeRounded60", "StartTimeRounded300", "StartTimeRounded3600"] {
-            fields.push(self.count(name, Primitive::UInt32)?);
+        ]);
+        if !self.is_v5() {
+            fields.extend(self.static_columns(AttributeScope::Span, |l| &mut l.span)?);
+        }
+        fields.extend(self.dedicated_group(AttributeScope::Span, DedicatedScope::Span, |l| &mut l.span)?);
+        if self.is_v5() {
+            for name in ["StartTimeRounded15", "StartTimeRounded60", "StartTimeRounded300", "StartTimeRounded3600"] {
+                fields.push(self.count(name, Primitive::UInt32)?);
+            }
         }
         Ok(fields)
     }
@@ -275,7 +298,7 @@ impl Builder<'_> {
             self.attributes(5, |l| &mut l.event)?,
             self.count("DroppedAttributesCount", Primitive::Int32)?,
         ];
-        fields.extend(self.dedicated_group(DedicatedScope::Event, |l| &mut l.event)?);
+        fields.extend(self.dedicated_group(AttributeScope::Event, DedicatedScope::Event, |l| &mut l.event)?);
         Ok(fields)
     }
 
@@ -283,7 +306,7 @@ impl Builder<'_> {
         Ok(vec![
             self.bytes("TraceID")?,
             self.bytes("SpanID")?,
-            self.text("TraceState", Style::Lengths)?,
+            self.text("TraceState", Style::Dictionary)?,
             self.attributes(5, |l| &mut l.link)?,
             self.count("DroppedAttributesCount", Primitive::Int32)?,
         ])
@@ -295,11 +318,11 @@ impl Builder<'_> {
             Ok(vec![
                 b.text("Key", Style::Dictionary)?,
                 b.leaf(Primitive::Bool, "IsArray", Repetition::REQUIRED, Style::Plain)?,
-                b.leaf(Primitive::Text, "Value", Repetition::REPEATED, Style::Dictionary)?,
-                b.leaf(Primitive::Int64, "ValueInt", Repetition::REPEATED, Style::Dictionary)?,
-                b.leaf(Primitive::Double, "ValueDouble", Repetition::REPEATED, Style::Plain)?,
-                b.leaf(Primitive::Bool, "ValueBool", Repetition::REPEATED, Style::Plain)?,
-                b.leaf(Primitive::Text, "ValueUnsupported", Repetition::OPTIONAL, Style::Lengths)?,
+                b.values(Primitive::Text, "Value", Style::Dictionary)?,
+                b.values(Primitive::Int64, "ValueInt", Style::Dictionary)?,
+                b.values(Primitive::Double, "ValueDouble", Style::Plain)?,
+                b.values(Primitive::Bool, "ValueBool", Style::Plain)?,
+                b.leaf(Primitive::Text, "ValueUnsupported", Repetition::OPTIONAL, Style::Dictionary)?,
             ])
         })?;
         let place = place(&mut self.layout);
@@ -308,28 +331,72 @@ impl Builder<'_> {
         Ok(group)
     }
 
-    /// The group `DedicatedAttributes`: exactly the columns in use, strings first; no group if there are none.
-    fn dedicated_group(&mut self, scope: DedicatedScope, place: fn(&mut Layout) -> &mut AttributePlace) -> Result<Option<TypePtr>> {
+    /// The columns that vParquet4 has for well-known attributes.
+    fn static_columns(&mut self, scope: AttributeScope, place: fn(&mut Layout) -> &mut AttributePlace) -> Result<Vec<TypePtr>> {
+        let of_scope = STATIC_COLUMNS.iter().filter(|(s, ..)| *s == scope);
+        of_scope
+            .map(|(_, key, path, int)| {
+                let kind = if *int { DedicatedType::Int } else { DedicatedType::String };
+                self.dedicated_leaf(path.rsplit('.').next().unwrap_or(path), kind, Some(key), Style::Dictionary, place)
+            })
+            .collect()
+    }
+
+    /// The group `DedicatedAttributes`, strings first. vParquet5 has exactly the columns in use and no group if there are
+    /// none, vParquet4 has all. Further entries of `dedicatedColumns` are without effect, as in Tempo.
+    fn dedicated_group(
+        &mut self,
+        scope: AttributeScope,
+        dedicated_scope: DedicatedScope,
+        place: fn(&mut Layout) -> &mut AttributePlace,
+    ) -> Result<Option<TypePtr>> {
         let mut fields = Vec::new();
-        for (kind, primitive, prefix, max) in [
-            (DedicatedType::String, Primitive::Text, "String", STRING_COLUMNS_MAX),
-            (DedicatedType::Int, Primitive::Int64, "Int", INT_COLUMNS_MAX),
-        ] {
+        let (strings, ints) = dedicated_limits(self.version, scope);
+        for (kind, prefix, max) in [(DedicatedType::String, "String", strings), (DedicatedType::Int, "Int", ints)] {
             let dedicated = self.dedicated;
-            for (i, column) in dedicated.iter().filter(|c| c.scope == scope && c.kind == kind).take(max).enumerate() {
-                let style = match kind {
-                    DedicatedType::String if column.options.iter().any(|o| o == "blob") => Style::Blob,
-                    DedicatedType::String | DedicatedType::Int => Style::Dictionary,
-                };
-                let (leaf, shape) = (self.shape_of.len(), self.shapes);
-                fields.push(self.leaf(primitive, &format!("{prefix}{:02}", i + 1), Repetition::REPEATED, style)?);
-                let place = place(&mut self.layout);
-                let column_place = DedicatedPlace { slot: place.columns.len(), leaf, shape };
-                place.columns.push(column_place);
-                place.dedicated.entry(column.name.clone()).or_default()[kind as usize].get_or_insert(column_place);
+            let mut in_use = dedicated.iter().filter(|c| c.scope == dedicated_scope && c.kind == kind);
+            for i in 1..=max {
+                let column = in_use.next();
+                if column.is_none() && self.is_v5() {
+                    break;
+                }
+                let blob = self.is_v5() && column.is_some_and(|c| c.options.iter().any(|o| o == "blob"));
+                let style = if blob && kind == DedicatedType::String { Style::Blob } else { Style::Dictionary };
+                fields.push(self.dedicated_leaf(&format!("{prefix}{i:02}"), kind, column.map(|c| c.name.as_str()), style, place)?);
             }
         }
         if fields.is_empty() { Ok(None) } else { group("DedicatedAttributes", fields).map(Some) }
+    }
+
+    /// A column for the attribute `key`, if one is assigned to it. Of two for the same key the first is used.
+    fn dedicated_leaf(
+        &mut self,
+        name: &str,
+        kind: DedicatedType,
+        key: Option<&str>,
+        style: Style,
+        place: fn(&mut Layout) -> &mut AttributePlace,
+    ) -> Result<TypePtr> {
+        let primitive = match kind {
+            DedicatedType::String => Primitive::Text,
+            DedicatedType::Int => Primitive::Int64,
+        };
+        let repetition = if self.is_v5() { Repetition::REPEATED } else { Repetition::OPTIONAL };
+        let (leaf, shape) = (self.shape_of.len(), self.shapes);
+        let field = self.leaf(primitive, name, repetition, style)?;
+        let arrays = self.is_v5();
+        let place = place(&mut self.layout);
+        place.arrays = arrays;
+        let column = DedicatedPlace { slot: place.columns.len(), leaf, shape };
+        place.columns.push(column);
+        if let Some(key) = key {
+            place.dedicated.entry(key.to_owned()).or_default()[kind as usize].get_or_insert(column);
+        }
+        Ok(field)
+    }
+
+    fn is_v5(&self) -> bool {
+        self.version == Version::V5
     }
 
     fn repeated(
@@ -352,25 +419,42 @@ impl Builder<'_> {
         let fields = fields(self)?;
         (at.leaves_end, at.shapes_end) = (self.shape_of.len(), self.shapes);
         self.shape = outer;
-        Ok(Arc::new(Type::group_type_builder(name).with_repetition(Repetition::REPEATED).with_fields(fields).build()?))
+        let repeated = |name: &str, fields| -> Result<TypePtr> {
+            Ok(Arc::new(Type::group_type_builder(name).with_repetition(Repetition::REPEATED).with_fields(fields).build()?))
+        };
+        match name {
+            _ if self.is_v5() => repeated(name, fields),
+            "ServiceStats" => annotated(name, LogicalType::Map, repeated("key_value", fields)?),
+            _ => annotated(name, LogicalType::List, repeated("list", vec![group("element", fields)?])?),
+        }
+    }
+
+    /// A list of values of one type.
+    fn values(&mut self, primitive: Primitive, name: &str, style: Style) -> Result<TypePtr> {
+        if self.is_v5() {
+            return self.leaf(primitive, name, Repetition::REPEATED, style);
+        }
+        self.note(self.shapes, style);
+        self.shapes += 1;
+        let element = vec![primitive.field("element", Repetition::REQUIRED)?];
+        let list = Type::group_type_builder("list").with_repetition(Repetition::REPEATED).with_fields(element).build()?;
+        annotated(name, LogicalType::List, Arc::new(list))
     }
 
     fn leaf(&mut self, primitive: Primitive, name: &str, repetition: Repetition, style: Style) -> Result<TypePtr> {
         if repetition == Repetition::REQUIRED {
-            self.shape_of.push(self.shape);
+            self.note(self.shape, style);
         } else {
-            self.shape_of.push(self.shapes);
+            self.note(self.shapes, style);
             self.shapes += 1;
         }
+        primitive.field(name, repetition)
+    }
+
+    /// Notes the next leaf.
+    fn note(&mut self, shape: ShapeId, style: Style) {
+        self.shape_of.push(shape);
         self.styles.push(style);
-        let (physical, logical, length) = primitive.types();
-        Ok(Arc::new(
-            Type::primitive_type_builder(name, physical)
-                .with_repetition(repetition)
-                .with_logical_type(logical)
-                .with_length(length)
-                .build()?,
-        ))
     }
 
     fn bytes(&mut self, name: &str) -> Result<TypePtr> {
@@ -391,20 +475,21 @@ impl Builder<'_> {
         self.leaf(Primitive::Int64, name, Repetition::REQUIRED, Style::Dictionary)
     }
 
-    /// A small count, or the number of a time interval.
+    /// A small count, a nested-set number, or the number of a time interval.
     fn count(&mut self, name: &str, primitive: Primitive) -> Result<TypePtr> {
         self.leaf(primitive, name, Repetition::REQUIRED, Style::Dictionary)
-    }
-
-    /// A nested-set number.
-    fn position(&mut self, name: &str) -> Result<TypePtr> {
-        self.leaf(Primitive::Int32, name, Repetition::REQUIRED, Style::Delta)
     }
 }
 
 /// A required group.
 fn group(name: &str, fields: Vec<TypePtr>) -> Result<TypePtr> {
     Ok(Arc::new(Type::group_type_builder(name).with_repetition(Repetition::REQUIRED).with_fields(fields).build()?))
+}
+
+/// A required group around a repeated one, with the annotation of a list or a map.
+fn annotated(name: &str, annotation: LogicalType, repeated: TypePtr) -> Result<TypePtr> {
+    let builder = Type::group_type_builder(name).with_repetition(Repetition::REQUIRED).with_logical_type(Some(annotation));
+    Ok(Arc::new(builder.with_fields(vec![repeated]).build()?))
 }
 
 #[derive(Clone, Copy)]
@@ -420,6 +505,12 @@ enum Primitive {
 }
 
 impl Primitive {
+    fn field(self, name: &str, repetition: Repetition) -> Result<TypePtr> {
+        let (physical, logical, length) = self.types();
+        let builder = Type::primitive_type_builder(name, physical).with_repetition(repetition);
+        Ok(Arc::new(builder.with_logical_type(logical).with_length(length).build()?))
+    }
+
     /// Physical type, annotation, and the length that Tempo's writer notes even for types of fixed size (else -1).
     fn types(self) -> (PhysicalType, Option<LogicalType>, i32) {
         let integer = |bit_width, is_signed| Some(LogicalType::integer(bit_width, is_signed));

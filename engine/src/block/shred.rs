@@ -5,17 +5,14 @@
 
 use crate::{
     block::{
-        DedicatedType,
+        DedicatedType, Version,
         columns::Columns,
         schema::{ATTRIBUTE_LEAVES, AttributePlace, BlockSchema, DedicatedPlace, Layout},
         value_json,
     },
-    derive::{TraceFacts, TreePosition, service_name},
+    derive::{TraceFacts, TreePosition, service_name, service_name_at},
     trace::{AnyValue, Event, KeyValue, Link, ResourceSpans, ScopeSpans, Span, Trace, Value},
 };
-
-/// The resource attribute with a required column of its own.
-const SERVICE_NAME: &str = "service.name";
 
 /// Steps of the rounded start times, in seconds, in the order of the columns.
 const ROUNDED_SECONDS: [u64; 4] = [15, 60, 300, 3600];
@@ -96,13 +93,13 @@ impl Walk<'_> {
     fn resource_spans(&mut self, rs: &ResourceSpans, positions: &mut impl Iterator<Item = TreePosition>, rep: i16) {
         let (at, place) = (self.layout.resource_spans, &self.layout.resource);
         let attributes = rs.resource.as_ref().map_or(&[][..], |r| &r.attributes);
-        let service = service_attribute(attributes);
+        let service = service_name_at(attributes);
         self.columns.level(at.shape, RESOURCE_SPANS, rep);
-        self.columns
-            .row(at.leaf)
-            .text(service_name(rs.resource.as_ref()))
-            .skip(ATTRIBUTE_LEAVES)
-            .u32(rs.resource.as_ref().map_or(0, |r| r.dropped_attributes_count));
+        let (name, dropped) = (service_name(rs.resource.as_ref()), rs.resource.as_ref().map_or(0, |r| r.dropped_attributes_count));
+        match self.layout.version {
+            Version::V5 => self.columns.row(at.leaf).text(name).skip(ATTRIBUTE_LEAVES).u32(dropped),
+            _ => self.columns.row(at.leaf).skip(ATTRIBUTE_LEAVES).u32(dropped).text(name),
+        };
         self.attributes(place, attributes, service, rep);
         if rs.scope_spans.is_empty() {
             let at = self.layout.scope_spans;
@@ -117,14 +114,17 @@ impl Walk<'_> {
         let (at, spans) = (self.layout.scope_spans, self.layout.spans);
         let scope = ss.scope.as_ref();
         self.columns.level(at.shape, SCOPE_SPANS, rep);
-        self.columns
+        let row = self
+            .columns
             .row(at.leaf)
             .text(scope.map_or("", |s| &s.name))
             .text(scope.map_or("", |s| &s.version))
             .skip(ATTRIBUTE_LEAVES)
             .u32(scope.map_or(0, |s| s.dropped_attributes_count))
-            .skip(spans.leaves_end - spans.leaf)
-            .i32(i32::try_from(ss.spans.len()).unwrap_or(i32::MAX));
+            .skip(spans.leaves_end - spans.leaf);
+        if self.layout.version == Version::V5 {
+            row.i32(i32::try_from(ss.spans.len()).unwrap_or(i32::MAX));
+        }
         self.attributes(&self.layout.scope, scope.map_or(&[], |s| &s.attributes), None, rep);
         if ss.spans.is_empty() {
             self.columns.absent(spans.shape..spans.shapes_end, SCOPE_SPANS, rep);
@@ -138,6 +138,7 @@ impl Walk<'_> {
         let (at, events, links) = (self.layout.spans, self.layout.events, self.layout.links);
         let status = span.status.as_ref();
         let start = span.start_time_unix_nano;
+        let v5 = self.layout.version == Version::V5;
         self.columns.level(at.shape, SPANS, rep);
         let mut row = self
             .columns
@@ -146,8 +147,11 @@ impl Walk<'_> {
             .bytes(&span.parent_span_id)
             .i32(position.parent)
             .i32(position.left)
-            .i32(position.right)
-            .i32(position.child_count)
+            .i32(position.right);
+        if v5 {
+            row = row.i32(position.child_count);
+        }
+        row = row
             .text(&span.name)
             .i64(span.kind.into())
             .text(&span.trace_state)
@@ -162,8 +166,10 @@ impl Walk<'_> {
             .skip(links.leaves_end - links.leaf)
             .u32(span.dropped_links_count)
             .skip(self.layout.span.columns.len());
-        for seconds in ROUNDED_SECONDS {
-            row = row.u32(rounded(start, seconds));
+        if v5 {
+            for seconds in ROUNDED_SECONDS {
+                row = row.u32(rounded(start, seconds));
+            }
         }
         self.attributes(&self.layout.span, &span.attributes, None, rep);
         if span.events.is_empty() {
@@ -349,6 +355,7 @@ impl Form {
 /// The dedicated column for a key, if there is one for values of this form.
 fn dedicated_column(place: &AttributePlace, key: &str, form: Form) -> Option<DedicatedPlace> {
     let kind = match form {
+        Form::Array(_) if !place.arrays => return None,
         Form::Scalar(Kind::String) | Form::Array(Kind::String) => DedicatedType::String,
         Form::Scalar(Kind::Int) | Form::Array(Kind::Int) => DedicatedType::Int,
         _ => return None,
@@ -362,12 +369,6 @@ fn elements(value: &AnyValue) -> &[AnyValue] {
         Some(Value::ArrayValue(array)) => &array.values,
         _ => std::slice::from_ref(value),
     }
-}
-
-/// Position of the attribute that [`service_name`] takes; empty ones are gone in normal grouping.
-fn service_attribute(attributes: &[KeyValue]) -> Option<usize> {
-    let i = attributes.iter().position(|a| a.key == SERVICE_NAME)?;
-    matches!(attributes[i].value.as_ref()?.value, Some(Value::StringValue(_))).then_some(i)
 }
 
 /// Index of the interval `(k * seconds, (k + 1) * seconds]` of the epoch grid that holds a time; 0 for time 0.

@@ -37,8 +37,9 @@ const TAIL_BYTES: usize = 8;
 ///
 /// When this returns the block is durable and visible; when it fails the block is not visible, and files of it may remain.
 pub async fn write_block(store: &BlockStore, config: &Config, meta: BlockMeta, mut traces: Vec<Arc<Trace>>) -> Result<BlockMeta> {
-    if meta.version()? != Version::V5 {
-        return Err(Error::new(ErrorKind::Unsupported, format!("format {}: only vParquet5 can be written", meta.format)));
+    let version = meta.version()?;
+    if version < Version::V4 {
+        return Err(Error::new(ErrorKind::Unsupported, format!("format {}: only vParquet4 and vParquet5 are written", meta.format)));
     }
     let tenant: TenantId = meta.tenant_id.parse()?;
     traces.sort_by_key(|t| t.id);
@@ -52,7 +53,7 @@ pub async fn write_block(store: &BlockStore, config: &Config, meta: BlockMeta, m
     let (parts, received) = channel(1);
     let (config, dedicated) = (config.clone(), meta.dedicated_columns.clone());
     let encode = tokio::task::spawn_blocking(move || {
-        let schema = BlockSchema::new(&dedicated)?;
+        let schema = BlockSchema::new(version, &dedicated)?;
         encode(&config, &schema, traces.into_iter(), PartWriter::new(parts))
     });
     let data = paths::data(&tenant, meta.block_id);

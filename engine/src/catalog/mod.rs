@@ -6,7 +6,12 @@ use futures::{StreamExt, TryStreamExt};
 use parking_lot::RwLock;
 use uuid::Uuid;
 
-use crate::{block::BlockMeta, error::Result, store::BlockStore, tenant::TenantId};
+use crate::{
+    block::BlockMeta,
+    error::{ErrorKind, Result},
+    store::BlockStore,
+    tenant::TenantId,
+};
 
 /// `meta.json` files read at the same time while listing.
 const POLL_CONCURRENCY: usize = 50;
@@ -14,16 +19,25 @@ const POLL_CONCURRENCY: usize = 50;
 /// The blocks of one tenant at one moment, newest end time first.
 pub type BlockList = Arc<Vec<Arc<BlockMeta>>>;
 
+/// Blocks whose `meta.json` cannot be understood, and why. Nobody knows what spans they have.
+pub type UnreadableBlocks = Arc<Vec<(Uuid, String)>>;
+
 /// The blocks of all tenants.
 #[derive(Debug, Default)]
 pub struct Catalog {
     tenants: RwLock<HashMap<TenantId, BlockList>>,
+    unreadable: RwLock<HashMap<TenantId, UnreadableBlocks>>,
 }
 
 impl Catalog {
     /// The blocks of a tenant now.
     pub fn blocks(&self, tenant: &TenantId) -> BlockList {
         self.tenants.read().get(tenant).cloned().unwrap_or_default()
+    }
+
+    /// The blocks of a tenant that were found unreadable when the store was last listed.
+    pub fn unreadable(&self, tenant: &TenantId) -> UnreadableBlocks {
+        self.unreadable.read().get(tenant).cloned().unwrap_or_default()
     }
 
     /// The tenants that have blocks.
@@ -40,14 +54,15 @@ impl Catalog {
         tenants.insert(tenant.clone(), sorted(blocks));
     }
 
-    /// Lists the store again. Metas that are known are not read again; a block whose meta cannot be read is logged and
-    /// left out. Blocks added by [`add`](Self::add) meanwhile are kept.
+    /// Lists the store again. Metas that are known are not read again; a block whose meta cannot be understood is logged
+    /// and kept apart (see [`unreadable`](Self::unreadable)). Blocks added by [`add`](Self::add) meanwhile are kept.
     pub async fn poll(&self, store: &BlockStore) -> Result<()> {
         let listed = store.tenants().await?;
         for tenant in &listed {
             self.poll_tenant(store, tenant).await?;
         }
         self.tenants.write().retain(|t, _| listed.contains(t));
+        self.unreadable.write().retain(|t, _| listed.contains(t));
         Ok(())
     }
 
@@ -59,21 +74,23 @@ impl Catalog {
             let known = known.get(&id).cloned();
             async move {
                 match known {
-                    Some(meta) => Ok(Some(meta)),
+                    Some(meta) => Ok((Some(meta), None)),
                     None => match store.block_meta(tenant, id).await {
-                        Ok(meta) => Ok(meta.map(Arc::new)),
-                        Err(e) if e.kind() == crate::ErrorKind::Data => {
-                            tracing::warn!(%tenant, block = %id, error = %e, "block left out");
-                            Ok(None)
+                        Ok(meta) => Ok((meta.map(Arc::new), None)),
+                        Err(e) if e.kind() == ErrorKind::Data => {
+                            tracing::warn!(%tenant, block = %id, error = %e, "block cannot be read");
+                            Ok((None, Some((id, e.to_string()))))
                         }
                         Err(e) => Err(e),
                     },
                 }
             }
         };
-        let found: Vec<Option<Arc<BlockMeta>>> =
+        let found: Vec<(Option<Arc<BlockMeta>>, Option<(Uuid, String)>)> =
             futures::stream::iter(ids.into_iter().map(read)).buffer_unordered(POLL_CONCURRENCY).try_collect().await?;
-        let mut blocks: Vec<_> = found.into_iter().flatten().collect();
+        let (blocks, unreadable): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        let mut blocks: Vec<_> = blocks.into_iter().flatten().collect();
+        self.unreadable.write().insert(tenant.clone(), Arc::new(unreadable.into_iter().flatten().collect()));
         let mut tenants = self.tenants.write();
         let added = tenants.get(tenant).cloned().unwrap_or_default();
         blocks.extend(added.iter().filter(|m| !known.contains_key(&m.block_id)).cloned());

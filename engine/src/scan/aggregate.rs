@@ -39,8 +39,9 @@ use super::{
     chunk::SpanChunk,
     coded::CodedColumn,
     columns::SpanColumn,
-    exec::{ChunkQueue, Selected, SpanScanExec},
+    exec::SpanScanExec,
     groups::{Dimension, Groups, at, dimension_of, group},
+    queue::{ChunkQueue, Selected},
 };
 use crate::error::{Error, Result};
 
@@ -124,13 +125,12 @@ impl ExecutionPlan for SpanAggregateExec {
         let batches = futures::stream::try_unfold(Some((queue, states)), move |working| async move {
             let Some((queue, mut states)) = working else { return Ok(None) };
             while let Some(mut selected) = queue.next().await? {
-                selected.chunk.load(&states.columns).await?;
+                let loaded = selected.chunk.load(&states.columns).await;
                 let full = {
                     let _timer = queue.baseline.elapsed_compute().timer();
-                    states.add(&mut selected)?
+                    loaded.and_then(|()| states.add(&mut selected))
                 };
-                queue.finish(&selected);
-                if full {
+                if queue.finish(selected, full)?.unwrap_or_default() {
                     let batch = states.emit(&queue)?;
                     return Ok(Some((sliced(batch, batch_rows), Some((queue, states)))));
                 }
@@ -170,47 +170,38 @@ impl States {
         Ok(Self { aggregation: aggregation.clone(), columns: columns.into(), known, accumulators, any: false, memory })
     }
 
-    /// Adds the chosen spans of a chunk. Says whether the states should be put out, because memory is short.
-    fn add(&mut self, selected: &mut Selected) -> DfResult<bool> {
+    /// Adds the chosen spans of a chunk. Says whether the states should be put out, because memory is short. What can fail
+    /// for the chunk's sake is done before any state changes.
+    fn add(&mut self, selected: &mut Selected) -> Result<bool> {
         let rows = selected.rows();
         let columns = self.columns.clone();
         let mut values = Values::new(&columns, selected);
         let keys = self.aggregation.groups.iter().map(|expr| values.key(expr)).collect::<Result<Vec<_>>>()?;
         let groups = group(&values.dimensions(&keys), rows);
+        let inputs = self.aggregation.functions.iter().zip(&self.aggregation.arguments);
+        let inputs = inputs.map(|(f, arguments)| values.input(f, arguments, &groups)).collect::<Result<Vec<_>>>()?;
+        let keys = keys.iter().map(|key| values.of_groups(key, &groups)).collect::<Result<Vec<_>>>()?;
+
         self.any |= rows > 0;
-        let numbers = self.numbers(&values, &keys, &groups)?;
+        let mut numbers = vec![0; groups.counts.len()];
+        if let Some(known) = &mut self.known {
+            numbers.clear();
+            known.intern(&keys, &mut numbers)?;
+        }
         let total = self.known.as_ref().map_or(1, |k| k.len());
         let mut of_span: Option<Vec<usize>> = None;
-        for ((function, arguments), accumulator) in
-            self.aggregation.functions.iter().zip(&self.aggregation.arguments).zip(&mut self.accumulators)
-        {
-            if counts_all(function, arguments) {
-                // The state of a count is the count.
-                let counts: ArrayRef = Arc::new(Int64Array::from(groups.counts.clone()));
-                accumulator.merge_batch(&[counts], &numbers, total)?;
-                continue;
+        for (input, accumulator) in inputs.into_iter().zip(&mut self.accumulators) {
+            match input {
+                Input::Counts(counts) => accumulator.merge_batch(&[counts], &numbers, total)?,
+                Input::Groups(arrays) => accumulator.update_batch(&arrays, &numbers, None, total)?,
+                Input::Spans(arrays) => {
+                    let of_span = of_span.get_or_insert_with(|| groups.of_span.iter().map(|g| numbers[*g as usize]).collect());
+                    accumulator.update_batch(&arrays, of_span, None, total)?;
+                }
             }
-            if function.fun().name() == "first_value" {
-                // Rows come in no order, so that any of a group's values is as good as another.
-                let arrays = arguments.iter().map(|expr| at(&values.array(expr)?, None, &groups.examples)).collect::<Result<Vec<_>>>()?;
-                accumulator.update_batch(&arrays, &numbers, None, total)?;
-                continue;
-            }
-            let arrays = arguments.iter().map(|expr| values.array(expr)).collect::<Result<Vec<_>>>()?;
-            let of_span = of_span.get_or_insert_with(|| groups.of_span.iter().map(|g| numbers[*g as usize]).collect());
-            accumulator.update_batch(&arrays, of_span, None, total)?;
         }
         let bytes = self.known.as_ref().map_or(0, |k| k.size()) + self.accumulators.iter().map(|a| a.size()).sum::<usize>();
         Ok(self.memory.try_resize(bytes).is_err())
-    }
-
-    /// The number of each group among all groups so far.
-    fn numbers(&mut self, values: &Values<'_>, keys: &[Key], groups: &Groups) -> DfResult<Vec<usize>> {
-        let Some(known) = &mut self.known else { return Ok(vec![0; groups.counts.len()]) };
-        let arrays = keys.iter().map(|key| values.of_groups(key, groups)).collect::<Result<Vec<_>>>()?;
-        let mut numbers = Vec::with_capacity(groups.counts.len());
-        known.intern(&arrays, &mut numbers)?;
-        Ok(numbers)
     }
 
     /// All groups and states so far; nothing is kept of them.
@@ -238,6 +229,16 @@ impl States {
 fn counts_all(function: &AggregateFunctionExpr, arguments: &[Arc<dyn PhysicalExpr>]) -> bool {
     let literal = |e: &Arc<dyn PhysicalExpr>| e.downcast_ref::<Literal>().is_some_and(|l| !l.value().is_null());
     function.fun().name() == "count" && arguments.iter().all(literal)
+}
+
+/// What an aggregate function gets of a chunk.
+enum Input {
+    /// The number of spans of each group, which is the state of a count.
+    Counts(ArrayRef),
+    /// Arguments for one span of each group.
+    Groups(Vec<ArrayRef>),
+    /// Arguments for each span.
+    Spans(Vec<ArrayRef>),
 }
 
 /// What an expression groups by, in a chunk.
@@ -340,6 +341,20 @@ impl<'a> Values<'a> {
                 evaluate(expr, schema.clone(), arrays, rows)
             }
         }
+    }
+
+    /// What a function gets.
+    fn input(&mut self, function: &AggregateFunctionExpr, arguments: &[Arc<dyn PhysicalExpr>], groups: &Groups) -> Result<Input> {
+        if counts_all(function, arguments) {
+            return Ok(Input::Counts(Arc::new(Int64Array::from(groups.counts.clone()))));
+        }
+        let arrays = arguments.iter().map(|expr| self.array(expr)).collect::<Result<Vec<_>>>()?;
+        if function.fun().name() == "first_value" {
+            // Rows come in no order, so that any of a group's values is as good as another.
+            let arrays = arrays.iter().map(|array| at(array, None, &groups.examples)).collect::<Result<_>>()?;
+            return Ok(Input::Groups(arrays));
+        }
+        Ok(Input::Spans(arrays))
     }
 
     /// An expression's value for each chosen span.

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use arrow::{
-    array::{RecordBatch, RecordBatchOptions, UInt32Array},
+    array::{RecordBatch, RecordBatchOptions},
     datatypes::SchemaRef,
 };
 use datafusion::{
@@ -14,7 +14,7 @@ use datafusion::{
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
         execution_plan::{Boundedness, EmissionType},
-        metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet},
+        metrics::{ExecutionPlanMetricsSet, MetricsSet},
         stream::RecordBatchStreamAdapter,
     },
 };
@@ -22,25 +22,12 @@ use futures::TryStreamExt;
 use parking_lot::Mutex;
 
 use super::{
-    chunk::{ChunkSource, ChunkStats, ChunkTraces, SpanChunk},
     columns::{SpanColumn, schema_of},
     filter::ScanFilter,
     newest::NewestTraces,
+    queue::{ChunkQueue, ScanUnit, Selected},
 };
 use crate::error::Result;
-
-/// One chunk of a scan.
-#[derive(Clone, Debug)]
-pub struct ScanUnit {
-    source: Arc<dyn ChunkSource>,
-}
-
-impl ScanUnit {
-    /// A unit that reads this source.
-    pub fn new(source: Arc<dyn ChunkSource>) -> Self {
-        Self { source }
-    }
-}
 
 /// Scans chunks of spans; see [`SpanChunk`]. Its partitions take chunks from one queue, so that none idles.
 #[derive(Debug)]
@@ -48,7 +35,7 @@ pub struct SpanScanExec {
     columns: Arc<[SpanColumn]>,
     projection: Vec<usize>,
     predicate: Option<Arc<dyn PhysicalExpr>>,
-    units: Vec<ScanUnit>,
+    units: Arc<[ScanUnit]>,
     batch_rows: usize,
     limit: Option<usize>,
     newest: Option<Arc<NewestTraces>>,
@@ -82,7 +69,7 @@ impl SpanScanExec {
             columns,
             projection,
             predicate,
-            units,
+            units: units.into(),
             batch_rows: batch_rows.max(1),
             limit,
             newest: None,
@@ -124,14 +111,8 @@ impl SpanScanExec {
 
     /// What one partition works off.
     pub(super) fn work(&self, metrics: &ExecutionPlanMetricsSet, partition: usize) -> DfResult<ChunkQueue> {
-        Ok(ChunkQueue {
-            units: self.units.clone().into(),
-            next: self.queue.clone(),
-            newest: self.newest.clone(),
-            filter: ScanFilter::new(&self.columns, self.predicate.as_ref())?,
-            baseline: BaselineMetrics::new(metrics, partition),
-            counters: Counters::new(metrics, partition),
-        })
+        let filter = ScanFilter::new(&self.columns, self.predicate.as_ref())?;
+        Ok(ChunkQueue::new(self.units.clone(), self.queue.clone(), filter, self.newest.clone(), metrics, partition))
     }
 
     /// The columns that are put out, in order.
@@ -195,8 +176,8 @@ impl ExecutionPlan for SpanScanExec {
         let reader = Reader { columns: self.output_columns(), schema: self.schema.clone(), batch_rows: self.batch_rows };
         let batches = futures::stream::try_unfold((self.work(&self.metrics, partition)?, reader), |(queue, reader)| async move {
             while let Some(mut selected) = queue.next().await? {
-                let batches = reader.read(&queue, &mut selected).await?;
-                queue.finish(&selected);
+                let read = reader.read(&queue, &mut selected).await;
+                let batches = queue.finish(selected, read)?.unwrap_or_default();
                 if !batches.is_empty() {
                     return Ok(Some((futures::stream::iter(batches.into_iter().map(Ok)), (queue, reader))));
                 }
@@ -204,135 +185,6 @@ impl ExecutionPlan for SpanScanExec {
             Ok::<_, DataFusionError>(None)
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches.try_flatten())))
-    }
-}
-
-/// What a scan tells of its work.
-struct Counters {
-    chunks: Count,
-    excluded: Count,
-    unmatched: Count,
-    older: Count,
-    matched: Count,
-    spans: Count,
-    traces: Count,
-    bytes: Count,
-    requests: Count,
-}
-
-impl Counters {
-    fn new(metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
-        let counter = |name| MetricBuilder::new(metrics).counter(name, partition);
-        Self {
-            chunks: counter("chunks_scanned"),
-            excluded: counter("chunks_excluded_by_dictionary"),
-            unmatched: counter("chunks_without_match"),
-            older: counter("spans_too_old"),
-            matched: counter("spans_matched"),
-            spans: counter("spans_scanned"),
-            traces: counter("traces_scanned"),
-            bytes: counter("bytes_scanned"),
-            requests: counter("store_requests"),
-        }
-    }
-
-    fn add(&self, stats: ChunkStats) {
-        self.spans.add(stats.spans as usize);
-        self.traces.add(stats.traces as usize);
-        self.bytes.add(stats.bytes_read as usize);
-        self.requests.add(stats.requests as usize);
-    }
-}
-
-/// The chunks of a scan that no partition has taken yet.
-pub(super) struct ChunkQueue {
-    units: Arc<[ScanUnit]>,
-    next: Arc<Mutex<usize>>,
-    filter: ScanFilter,
-    newest: Option<Arc<NewestTraces>>,
-    pub(super) baseline: BaselineMetrics,
-    counters: Counters,
-}
-
-/// A chunk with the spans of it that pass the filter.
-pub(super) struct Selected {
-    pub chunk: Box<dyn SpanChunk>,
-    /// Ascending; `None` if all pass.
-    pub spans: Option<UInt32Array>,
-}
-
-impl Selected {
-    /// Leaves out spans of traces that are too old for an answer of the newest; returns how many.
-    async fn keep(&mut self, newest: &NewestTraces) -> Result<usize> {
-        let before = self.rows();
-        let Some(ChunkTraces { traces, first_spans }) = self.chunk.traces().await? else { return Ok(0) };
-        // For each trace with a match, where its spans are among the chosen ones.
-        let mut at = 0;
-        let mut places = |trace: usize| {
-            let (first, end) = (first_spans[trace], first_spans[trace + 1]);
-            let Some(spans) = &self.spans else { return first as usize..end as usize };
-            let from = at;
-            at += spans.values()[from..].iter().take_while(|span| **span < end).count();
-            from..at
-        };
-        let matching: Vec<_> = (0..traces.len()).map(|t| (t, places(t))).filter(|(_, places)| !places.is_empty()).collect();
-        let kept = newest.offer(matching.iter().map(|(trace, _)| traces[*trace]));
-        if kept.iter().all(|k| *k) {
-            return Ok(0);
-        }
-        let places = matching.into_iter().zip(kept).filter(|(_, kept)| *kept).flat_map(|((_, places), _)| places);
-        let left: Vec<u32> = match &self.spans {
-            Some(spans) => places.map(|place| spans.value(place)).collect(),
-            None => places.map(|span| span as u32).collect(),
-        };
-        self.spans = Some(left.into());
-        Ok(before - self.rows())
-    }
-
-    /// Number of spans that pass.
-    pub fn rows(&self) -> usize {
-        self.spans.as_ref().map_or(self.chunk.span_count(), |s| s.len())
-    }
-}
-
-impl ChunkQueue {
-    /// The next chunk with a span that passes; `None` at the end.
-    pub async fn next(&self) -> Result<Option<Selected>> {
-        loop {
-            let unit = {
-                let mut at = self.next.lock();
-                *at += 1;
-                self.units.get(*at - 1).cloned()
-            };
-            let Some(unit) = unit else { return Ok(None) };
-            self.counters.chunks.add(1);
-            let mut chunk = unit.source.open().await?;
-            if self.filter.excludes(chunk.as_mut()).await? {
-                self.counters.excluded.add(1);
-                self.counters.add(chunk.stats());
-                continue;
-            }
-            chunk.load(&self.filter.columns()).await?;
-            let timer = self.baseline.elapsed_compute().timer();
-            let mask = self.filter.select(chunk.as_mut())?;
-            let spans = mask.map(|mask| UInt32Array::from(mask.set_indices().map(|i| i as u32).collect::<Vec<_>>()));
-            let mut selected = Selected { chunk, spans };
-            if let Some(newest) = self.newest.as_ref().filter(|_| selected.rows() > 0) {
-                drop(timer);
-                self.counters.older.add(selected.keep(newest).await?);
-            }
-            if selected.rows() > 0 {
-                return Ok(Some(selected));
-            }
-            self.counters.unmatched.add(1);
-            self.finish(&selected);
-        }
-    }
-
-    /// Counts what a chunk has cost.
-    pub fn finish(&self, selected: &Selected) {
-        self.counters.add(selected.chunk.stats());
-        self.counters.matched.add(selected.rows());
     }
 }
 

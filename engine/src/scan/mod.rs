@@ -14,8 +14,10 @@ mod live;
 mod live_chunk;
 mod newest;
 mod prune;
+mod queue;
 mod span_filter;
 mod table;
+mod tolerance;
 
 pub use aggregate::SpanAggregateExec;
 pub use aggregate_rule::AggregateInScan;
@@ -32,3 +34,4 @@ pub use live_chunk::{LiveChunkSource, PreparedTrace, flatten, prepare};
 pub use newest::NewestTraces;
 pub use span_filter::{Passing, SpanFilter, SpanTest};
 pub use table::SpansTable;
+pub use tolerance::{BlockFailures, Tolerance};

@@ -16,8 +16,8 @@ use super::{
     LiveChunkSource, SpanScanExec,
     chunk::ChunkSource,
     columns::{SpanColumn, SpanField, schema_of},
-    exec::ScanUnit,
     newest::NewestTraces,
+    queue::ScanUnit,
 };
 use crate::{Engine, error::Result, tenant::TenantId};
 
@@ -62,6 +62,8 @@ impl SpansTable {
     /// The units of work of a scan that starts now.
     async fn units(&self, prune: &super::prune::Pruning) -> Result<Vec<ScanUnit>> {
         let snapshot = self.engine.snapshot(&self.tenant);
+        let tolerance = Arc::new(self.engine.tolerance());
+        snapshot.judge_unreadable(&tolerance)?;
         let mut units = Vec::new();
         for segment in snapshot.live {
             units.extend(live_units(segment.traces, self.engine.config().live_chunk_spans));
@@ -70,10 +72,8 @@ impl SpansTable {
             if prune.excludes_block(meta) {
                 continue;
             }
-            match self.engine.open_block(&self.tenant, meta).await {
-                Ok(block) => units.extend(block.row_groups().map(|i| ScanUnit::new(block.row_group(i)))),
-                Err(e) if e.kind() == crate::ErrorKind::Unsupported => tracing::warn!(block = %meta.block_id, error = %e, "block skipped"),
-                Err(e) => return Err(e.context(format!("block {}", meta.block_id))),
+            if let Some(block) = tolerance.judge(meta.block_id, self.engine.open_block(&self.tenant, meta).await)? {
+                units.extend(block.row_groups().map(|i| ScanUnit::of_block(block.row_group(i), meta.block_id, tolerance.clone())));
             }
         }
         Ok(units)

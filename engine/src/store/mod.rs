@@ -6,6 +6,7 @@ mod upload;
 pub use upload::PART_BYTES;
 
 use std::{
+    collections::HashSet,
     ops::Range,
     path::{Path as FsPath, PathBuf},
     sync::{
@@ -130,6 +131,15 @@ impl BlockStore {
         Ok(self.inner.head(path).await?.size)
     }
 
+    /// Whether there is such an object.
+    pub async fn exists(&self, path: &Path) -> Result<bool> {
+        match self.size(path).await {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Writes a whole object, durably (a local file and its folder are synced).
     pub async fn put(&self, path: &Path, bytes: impl Into<Bytes>) -> Result<()> {
         self.count(1, 0);
@@ -162,11 +172,23 @@ impl BlockStore {
         Ok(listed.common_prefixes.iter().filter_map(|p| p.filename()?.parse().ok()).collect())
     }
 
-    /// Ids of the blocks of a tenant that have a folder (whether or not they are committed).
+    /// Ids of the blocks of a tenant that are committed and that no compactor has replaced.
     pub async fn block_ids(&self, tenant: &TenantId) -> Result<Vec<Uuid>> {
         self.count(1, 0);
-        let listed = self.inner.list_with_delimiter(Some(&paths::tenant(tenant))).await?;
-        Ok(listed.common_prefixes.iter().filter_map(|p| p.filename()?.parse().ok()).collect())
+        let (mut live, mut replaced) = (Vec::new(), HashSet::new());
+        let mut files = self.inner.list(Some(&paths::tenant(tenant)));
+        while let Some(file) = files.try_next().await? {
+            let mut parts = file.location.parts().skip(1);
+            let id = parts.next().and_then(|id| id.as_ref().parse::<Uuid>().ok());
+            match (id, parts.next(), parts.next()) {
+                (Some(id), Some(name), None) if name.as_ref() == paths::META => live.push(id),
+                // Between a copy and a delete there are both: the block is replaced.
+                (Some(id), Some(name), None) if name.as_ref() == paths::META_COMPACTED => drop(replaced.insert(id)),
+                _ => {}
+            }
+        }
+        live.retain(|id| !replaced.contains(id));
+        Ok(live)
     }
 
     /// The `meta.json` of a block; `None` if it is not committed, or is marked compacted.

@@ -5,6 +5,11 @@ use uuid::Uuid;
 
 use crate::tenant::TenantId;
 
+/// Makes a block visible.
+pub const META: &str = "meta.json";
+/// Says that a block is replaced.
+pub const META_COMPACTED: &str = "meta.compacted.json";
+
 /// The folder of a tenant.
 pub fn tenant(tenant: &TenantId) -> Path {
     Path::from(tenant.as_str())
@@ -22,7 +27,12 @@ pub fn data(tenant: &TenantId, block: Uuid) -> Path {
 
 /// The commit point.
 pub fn meta(tenant: &TenantId, block: Uuid) -> Path {
-    file(tenant, block, "meta.json")
+    file(tenant, block, META)
+}
+
+/// Where Tempo's compactor moves `meta.json` when the block is replaced.
+pub fn compacted_meta(tenant: &TenantId, block: Uuid) -> Path {
+    file(tenant, block, META_COMPACTED)
 }
 
 /// The highest trace id of each row group.

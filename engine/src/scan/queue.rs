@@ -1,0 +1,197 @@
+//! The chunks of a scan, one after the other, each with the spans of it that pass the filter.
+
+use std::sync::Arc;
+
+use arrow::array::UInt32Array;
+use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder};
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::{
+    chunk::{ChunkSource, ChunkStats, ChunkTraces, SpanChunk},
+    filter::ScanFilter,
+    newest::NewestTraces,
+    tolerance::Tolerance,
+};
+use crate::error::Result;
+
+/// One chunk of a scan.
+#[derive(Clone, Debug)]
+pub struct ScanUnit {
+    source: Arc<dyn ChunkSource>,
+    block: Option<(Uuid, Arc<Tolerance>)>,
+}
+
+impl ScanUnit {
+    /// A unit that reads this source.
+    pub fn new(source: Arc<dyn ChunkSource>) -> Self {
+        Self { source, block: None }
+    }
+
+    /// A unit that reads a part of a block, which may fail as far as `tolerance` goes.
+    pub fn of_block(source: Arc<dyn ChunkSource>, block: Uuid, tolerance: Arc<Tolerance>) -> Self {
+        Self { source, block: Some((block, tolerance)) }
+    }
+
+    /// What reading this unit gave; nothing if it may fail and did.
+    fn judge<T>(&self, read: Result<T>) -> Result<Option<T>> {
+        match &self.block {
+            Some((block, tolerance)) => tolerance.judge(*block, read),
+            None => read.map(Some),
+        }
+    }
+}
+
+/// What a scan tells of its work.
+struct Counters {
+    chunks: Count,
+    excluded: Count,
+    unmatched: Count,
+    older: Count,
+    matched: Count,
+    spans: Count,
+    traces: Count,
+    bytes: Count,
+    requests: Count,
+}
+
+impl Counters {
+    fn new(metrics: &ExecutionPlanMetricsSet, partition: usize) -> Self {
+        let counter = |name| MetricBuilder::new(metrics).counter(name, partition);
+        Self {
+            chunks: counter("chunks_scanned"),
+            excluded: counter("chunks_excluded_by_dictionary"),
+            unmatched: counter("chunks_without_match"),
+            older: counter("spans_too_old"),
+            matched: counter("spans_matched"),
+            spans: counter("spans_scanned"),
+            traces: counter("traces_scanned"),
+            bytes: counter("bytes_scanned"),
+            requests: counter("store_requests"),
+        }
+    }
+
+    fn add(&self, stats: ChunkStats) {
+        self.spans.add(stats.spans as usize);
+        self.traces.add(stats.traces as usize);
+        self.bytes.add(stats.bytes_read as usize);
+        self.requests.add(stats.requests as usize);
+    }
+}
+
+/// The chunks of a scan that no partition has taken yet.
+pub(super) struct ChunkQueue {
+    units: Arc<[ScanUnit]>,
+    next: Arc<Mutex<usize>>,
+    filter: ScanFilter,
+    newest: Option<Arc<NewestTraces>>,
+    pub(super) baseline: BaselineMetrics,
+    counters: Counters,
+}
+
+/// A chunk with the spans of it that pass the filter.
+pub(super) struct Selected {
+    unit: ScanUnit,
+    pub chunk: Box<dyn SpanChunk>,
+    /// Ascending; `None` if all pass.
+    pub spans: Option<UInt32Array>,
+}
+
+impl Selected {
+    /// Leaves out spans of traces that are too old for an answer of the newest; returns how many.
+    async fn keep(&mut self, newest: &NewestTraces) -> Result<usize> {
+        let before = self.rows();
+        let Some(ChunkTraces { traces, first_spans }) = self.chunk.traces().await? else { return Ok(0) };
+        // For each trace with a match, where its spans are among the chosen ones.
+        let mut at = 0;
+        let mut places = |trace: usize| {
+            let (first, end) = (first_spans[trace], first_spans[trace + 1]);
+            let Some(spans) = &self.spans else { return first as usize..end as usize };
+            let from = at;
+            at += spans.values()[from..].iter().take_while(|span| **span < end).count();
+            from..at
+        };
+        let matching: Vec<_> = (0..traces.len()).map(|t| (t, places(t))).filter(|(_, places)| !places.is_empty()).collect();
+        let kept = newest.offer(matching.iter().map(|(trace, _)| traces[*trace]));
+        if kept.iter().all(|k| *k) {
+            return Ok(0);
+        }
+        let places = matching.into_iter().zip(kept).filter(|(_, kept)| *kept).flat_map(|((_, places), _)| places);
+        let left: Vec<u32> = match &self.spans {
+            Some(spans) => places.map(|place| spans.value(place)).collect(),
+            None => places.map(|span| span as u32).collect(),
+        };
+        self.spans = Some(left.into());
+        Ok(before - self.rows())
+    }
+
+    /// Number of spans that pass.
+    pub fn rows(&self) -> usize {
+        self.spans.as_ref().map_or(self.chunk.span_count(), |s| s.len())
+    }
+}
+
+impl ChunkQueue {
+    /// The chunks from `units` that are not taken yet: `next` is the number of the first of them, shared by all partitions.
+    pub fn new(
+        units: Arc<[ScanUnit]>,
+        next: Arc<Mutex<usize>>,
+        filter: ScanFilter,
+        newest: Option<Arc<NewestTraces>>,
+        metrics: &ExecutionPlanMetricsSet,
+        partition: usize,
+    ) -> Self {
+        let (baseline, counters) = (BaselineMetrics::new(metrics, partition), Counters::new(metrics, partition));
+        Self { units, next, filter, newest, baseline, counters }
+    }
+
+    /// The next chunk with a span that passes; `None` at the end.
+    pub async fn next(&self) -> Result<Option<Selected>> {
+        loop {
+            let unit = {
+                let mut at = self.next.lock();
+                *at += 1;
+                self.units.get(*at - 1).cloned()
+            };
+            let Some(unit) = unit else { return Ok(None) };
+            let selected = self.select(&unit).await;
+            if let Some(Some(selected)) = unit.judge(selected)? {
+                return Ok(Some(selected));
+            }
+        }
+    }
+
+    /// A chunk's spans that pass; `None` if there are none.
+    async fn select(&self, unit: &ScanUnit) -> Result<Option<Selected>> {
+        self.counters.chunks.add(1);
+        let mut chunk = unit.source.clone().open().await?;
+        if self.filter.excludes(chunk.as_mut()).await? {
+            self.counters.excluded.add(1);
+            self.counters.add(chunk.stats());
+            return Ok(None);
+        }
+        chunk.load(&self.filter.columns()).await?;
+        let spans = {
+            let _timer = self.baseline.elapsed_compute().timer();
+            let mask = self.filter.select(chunk.as_mut())?;
+            mask.map(|mask| UInt32Array::from(mask.set_indices().map(|i| i as u32).collect::<Vec<_>>()))
+        };
+        let mut selected = Selected { unit: unit.clone(), chunk, spans };
+        if let Some(newest) = self.newest.as_ref().filter(|_| selected.rows() > 0) {
+            self.counters.older.add(selected.keep(newest).await?);
+        }
+        if selected.rows() == 0 {
+            self.counters.unmatched.add(1);
+            self.counters.add(selected.chunk.stats());
+            return Ok(None);
+        }
+        Ok(Some(selected))
+    }
+
+    /// Counts what a chunk has cost, and says what was made of it; nothing if its block may fail and did.
+    pub fn finish<T>(&self, selected: Selected, made: Result<T>) -> Result<Option<T>> {
+        self.counters.add(selected.chunk.stats());
+        self.counters.matched.add(selected.rows());
+        selected.unit.judge(made)
+    }
+}
