@@ -158,7 +158,7 @@ fn short_ways_give_what_the_whole_leaf_gives() {
 /// Without checksums damage can go unnoticed, but nothing may panic, and what is found is as long as it must be.
 #[test]
 fn damaged_pages_never_panic() {
-    for (i, (_, version, file)) in files().into_iter().enumerate() {
+    for (i, (_, version, file)) in files().into_iter().enumerate().step_by(4) {
         for mut chunk in chunks(&file, version) {
             let due = chunk.entries;
             let positions: Vec<u32> = (0..due as u32).step_by(5).collect();
