@@ -104,8 +104,11 @@ fn partial_of(aggregate: &AggregateExec) -> DfResult<AggregateExec> {
     )
 }
 
+/// The expressions of a projection.
+type Projected = Vec<Arc<dyn PhysicalExpr>>;
+
 /// The scan that an aggregation reads, through at most one projection; its expressions come along.
-fn scan_below(input: &Arc<dyn ExecutionPlan>) -> Option<(SpanScanExec, Option<Vec<Arc<dyn PhysicalExpr>>>)> {
+fn scan_below(input: &Arc<dyn ExecutionPlan>) -> Option<(SpanScanExec, Option<Projected>)> {
     let mut node = input;
     let mut projected = None;
     loop {
