@@ -8,14 +8,14 @@ use std::{
 
 use arrow::array::{ArrayRef, StringArray, UInt32Array};
 use async_trait::async_trait;
-use parquet::file::statistics::Statistics;
+use parquet::file::{metadata::ColumnChunkMetaData, statistics::Statistics};
 
 use super::{
     attributes::{attribute, first_leaves, value_leaves},
     coded::{Verdict, coded, excluded},
     fields::{self, Chosen},
-    legacy,
     leaves::{depth, scope_path},
+    legacy,
     reader::BlockReader,
     records::{Attributes, EVENT_LEAVES, Events, LINK_LEAVES, Links, attribute_leaves},
     rows::{Rows, head},
@@ -80,12 +80,16 @@ impl ChunkSource for RowGroupSource {
     }
 
     fn start_time_bounds(&self) -> Option<(i64, i64)> {
-        let leaf = self.block.leaves().get(SPAN_START_LEAF)?;
-        let Statistics::Int64(stats) = self.block.chunk(self.row_group, leaf.index).ok()?.statistics()? else { return None };
-        let (min, max) = (*stats.min_opt()?, *stats.max_opt()?);
-        // The column is unsigned: bounds with the highest bit set would have to be compared otherwise.
-        (0 <= min && min <= max).then_some((min, max))
+        bounds(self.block.chunk(self.row_group, self.block.leaves().get(SPAN_START_LEAF)?.index).ok()?)
     }
+}
+
+/// The least and the greatest value of a chunk by its statistics.
+fn bounds(chunk: &ColumnChunkMetaData) -> Option<(i64, i64)> {
+    let Statistics::Int64(stats) = chunk.statistics()? else { return None };
+    let (min, max) = (*stats.min_opt()?, *stats.max_opt()?);
+    // The column is unsigned: bounds with the highest bit set would have to be compared otherwise.
+    (0 <= min && min <= max).then_some((min, max))
 }
 
 /// A row group being scanned.
@@ -229,6 +233,14 @@ impl SpanChunk for RowGroupChunk {
                 Verdict::Possible => return Ok(false),
                 Verdict::Needs(path, range) => self.fetch_dictionary(path, range).await?,
             }
+        }
+    }
+
+    fn bounds(&self, field: SpanField) -> Option<(i64, i64)> {
+        use SpanField::{DurationNs, StartTime, TraceDurationNs, TraceEndTime, TraceStartTime};
+        match (field, fields::leaves(field)) {
+            (StartTime | DurationNs | TraceStartTime | TraceEndTime | TraceDurationNs, [leaf]) => bounds(self.rows.chunk(leaf).ok()?.1),
+            _ => None,
         }
     }
 

@@ -172,10 +172,8 @@ fn rows_in_another_order_are_found_all_the_same() {
     rows.rotate_left(7);
     rows.swap(1, 4);
     let other = v3_writer::file(&v3_writer::message(), &rows);
-    let (whole, other) = (
-        block_on(block.read(block.data().to_vec())).unwrap(),
-        block_on(block.resized(other.len() as u64).read(other)).unwrap(),
-    );
+    let (whole, other) =
+        (block_on(block.read(block.data().to_vec())).unwrap(), block_on(block.resized(other.len() as u64).read(other)).unwrap());
     let sorted = |mut all: Vec<String>| {
         all.sort();
         all

@@ -6,7 +6,10 @@ use std::sync::OnceLock;
 use arrow::{array::UInt32Array, buffer::ScalarBuffer};
 
 use super::{leaf::Levels, leaves::depth, values::Dense};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    scan::spread,
+};
 
 /// Which spans belong together. Traces, resources, scopes and spans are numbered in stored order.
 #[derive(Debug, Default)]
@@ -94,20 +97,16 @@ impl Shape {
     /// The number of the scope, resource or trace of each span.
     pub fn of_span(&self, at: u32) -> &UInt32Array {
         match at {
-            depth::SCOPE => self.scope_of_span.get_or_init(|| spread(&self.spans).into()),
-            depth::RESOURCE => self.resource_of_span.get_or_init(|| spread(&self.first_spans(at)).into()),
-            _ => self.trace_of_span.get_or_init(|| spread(&self.first_spans(at)).into()),
+            depth::SCOPE => self.scope_of_span.get_or_init(|| of_members(&self.spans)),
+            depth::RESOURCE => self.resource_of_span.get_or_init(|| of_members(&self.first_spans(at))),
+            _ => self.trace_of_span.get_or_init(|| of_members(&self.first_spans(at))),
         }
     }
 }
 
-/// The number of the group of each member, from the groups' offsets.
-fn spread(offsets: &[u32]) -> Vec<u32> {
-    let mut groups = vec![0; offsets.last().map_or(0, |n| *n as usize)];
-    for (group, range) in offsets.windows(2).enumerate() {
-        groups[range[0] as usize..range[1] as usize].fill(group as u32);
-    }
-    groups
+/// The number of the group of each member.
+fn of_members(starts: &[u32]) -> UInt32Array {
+    spread(starts, 0..starts.len() as u32).into()
 }
 
 /// Offsets of the lists at each depth above a leaf that lies `leaf_depth` deep and is required there.
@@ -135,23 +134,25 @@ fn offsets(levels: &Levels, leaf_depth: u8) -> Result<[Vec<u32>; 3]> {
     Ok(offsets)
 }
 
-/// The same where no list is empty: each entry is one thing at the leaf's depth.
+/// The same where no list is empty: each entry is one thing at the leaf's depth. A list at a depth starts where the
+/// repetition level is not above the depth. Every place is written, and counted only if a list does start there.
 fn full_offsets(reps: &[u8], leaf_depth: usize, offsets: &mut [Vec<u32>; 3]) {
+    let lists = &mut offsets[..leaf_depth];
+    lists.iter_mut().for_each(|list| list.resize(reps.len() + 1, 0));
+    let mut counts = [0usize; 4];
     for (entry, rep) in reps.iter().enumerate() {
-        let rep = usize::from(*rep);
-        if rep < leaf_depth {
-            // The deepest list starts here, and so do those above it down to the repetition level.
-            for at in rep..leaf_depth - 1 {
-                let below = offsets[at + 1].len() as u32;
-                offsets[at].push(below);
-            }
-            offsets[leaf_depth - 1].push(entry as u32);
+        counts[leaf_depth] = entry;
+        for (at, list) in lists.iter_mut().enumerate() {
+            list[counts[at]] = counts[at + 1] as u32;
+        }
+        for (at, count) in counts[..leaf_depth].iter_mut().enumerate() {
+            *count += usize::from(usize::from(*rep) <= at);
         }
     }
-    offsets[leaf_depth - 1].push(reps.len() as u32);
-    for at in (0..leaf_depth - 1).rev() {
-        let below = offsets[at + 1].len() as u32 - 1;
-        offsets[at].push(below);
+    counts[leaf_depth] = reps.len();
+    for (at, list) in lists.iter_mut().enumerate() {
+        list[counts[at]] = counts[at + 1] as u32;
+        list.truncate(counts[at] + 1);
     }
 }
 

@@ -17,7 +17,7 @@ use datafusion::{
     },
     logical_expr::{EmitTo, GroupsAccumulator},
     physical_expr::{
-        EquivalenceProperties, PhysicalExpr,
+        EquivalenceProperties, GroupsAccumulatorAdapter, PhysicalExpr,
         aggregate::AggregateFunctionExpr,
         expressions::Literal,
         utils::{collect_columns, reassign_expr_columns},
@@ -166,7 +166,7 @@ impl States {
             true => None,
             false => Some(new_group_values(Arc::new(Schema::new(groups)), &GroupOrdering::None)?),
         };
-        let accumulators = aggregation.functions.iter().map(|f| f.create_groups_accumulator()).collect::<DfResult<_>>()?;
+        let accumulators = aggregation.functions.iter().map(accumulator).collect::<DfResult<_>>()?;
         Ok(Self { aggregation: aggregation.clone(), columns: columns.into(), known, accumulators, any: false, memory })
     }
 
@@ -223,6 +223,20 @@ impl States {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         Ok(RecordBatch::try_new_with_options(self.aggregation.schema.clone(), arrays, &options)?)
     }
+}
+
+fn accumulator(function: &Arc<AggregateFunctionExpr>) -> DfResult<Box<dyn GroupsAccumulator>> {
+    if function.groups_accumulator_supported() {
+        return function.create_groups_accumulator();
+    }
+    // Slow, but asked for one span a group only.
+    let function = function.clone();
+    Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
+}
+
+/// Whether a function is content with the value of any one of a group's spans: they come in no order.
+pub(super) fn takes_any(function: &AggregateFunctionExpr) -> bool {
+    function.fun().name() == "first_value"
 }
 
 /// Whether a function counts rows, whatever they hold.
@@ -349,8 +363,7 @@ impl<'a> Values<'a> {
             return Ok(Input::Counts(Arc::new(Int64Array::from(groups.counts.clone()))));
         }
         let arrays = arguments.iter().map(|expr| self.array(expr)).collect::<Result<Vec<_>>>()?;
-        if function.fun().name() == "first_value" {
-            // Rows come in no order, so that any of a group's values is as good as another.
+        if takes_any(function) {
             let arrays = arrays.iter().map(|array| at(array, None, &groups.examples)).collect::<Result<_>>()?;
             return Ok(Input::Groups(arrays));
         }

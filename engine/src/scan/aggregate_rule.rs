@@ -16,7 +16,7 @@ use datafusion::{
 };
 
 use super::{
-    aggregate::{Aggregation, SpanAggregateExec},
+    aggregate::{Aggregation, SpanAggregateExec, takes_any},
     exec::SpanScanExec,
 };
 
@@ -52,7 +52,7 @@ fn moved(node: &Arc<dyn ExecutionPlan>, batch_rows: usize) -> DfResult<Option<Ar
     let groups = aggregate.group_expr();
     let simple = groups.is_single() || groups.is_empty();
     let plain = |f: &Arc<datafusion::physical_expr::aggregate::AggregateFunctionExpr>| {
-        !f.is_distinct() && f.order_bys().is_empty() && f.groups_accumulator_supported()
+        !f.is_distinct() && f.order_bys().is_empty() && (f.groups_accumulator_supported() || takes_any(f))
     };
     if !simple
         || aggregate.limit_options().is_some()

@@ -8,7 +8,11 @@ use arrow::{
 };
 use async_trait::async_trait;
 
-use super::{coded::CodedColumn, columns::SpanColumn, filter::ValueTest};
+use super::{
+    coded::CodedColumn,
+    columns::{SpanColumn, SpanField},
+    filter::ValueTest,
+};
 use crate::{error::Result, trace::TraceId};
 
 /// The spans of one unit of work (a row group of a block, or a slice of the live traces), decoded column by column.
@@ -27,6 +31,11 @@ pub trait SpanChunk: Debug + Send {
     /// chunk need be read. Fetches no more than dictionaries.
     async fn excludes(&mut self, _column: &SpanColumn, _test: &ValueTest<'_>) -> Result<bool> {
         Ok(false)
+    }
+
+    /// The least and the greatest value of a column of times or durations (nanoseconds), if statistics tell.
+    fn bounds(&self, _field: SpanField) -> Option<(i64, i64)> {
+        None
     }
 
     /// A loaded column in codes, over all spans; `None` if it is not kept so.

@@ -70,13 +70,7 @@ impl CodedColumn {
         match (&self.starts, spans) {
             (None, None) => self.codes.clone(),
             (None, Some(spans)) => spans.values().iter().map(|s| self.codes[*s as usize]).collect(),
-            (Some(starts), None) => {
-                let mut all = vec![0; self.span_count()];
-                for (range, code) in starts.windows(2).zip(self.codes.iter()) {
-                    all[range[0] as usize..range[1] as usize].fill(*code);
-                }
-                all.into()
-            }
+            (Some(starts), None) => spread(starts, self.codes.iter().copied()).into(),
             (Some(starts), Some(spans)) => {
                 // Both ascend.
                 let mut group = 0;
@@ -95,6 +89,23 @@ impl CodedColumn {
     pub fn to_array(&self, spans: Option<&UInt32Array>) -> Result<ArrayRef> {
         Ok(take(&self.values, &UInt32Array::new(self.codes_of(spans), None), None)?)
     }
+}
+
+/// The value of its group for each member, of groups with these starts (and their end).
+pub(crate) fn spread(starts: &[u32], values: impl Iterator<Item = u32>) -> Vec<u32> {
+    // Most groups are small: for those one write of fixed size does, whose surplus the next group writes over.
+    const SMALL: usize = 4;
+    let members = starts.last().map_or(0, |n| *n as usize);
+    let mut all = vec![0; members + SMALL];
+    for (range, value) in starts.windows(2).zip(values) {
+        let (from, to) = (range[0] as usize, range[1] as usize);
+        all[from..from + SMALL].copy_from_slice(&[value; SMALL]);
+        if to > from + SMALL {
+            all[from + SMALL..to].fill(value);
+        }
+    }
+    all.truncate(members);
+    all
 }
 
 /// Two columns as pairs of values; see [`CodedColumn::pairs_with`].

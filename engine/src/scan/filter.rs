@@ -10,9 +10,11 @@ use arrow::{
     datatypes::{Schema, SchemaRef},
 };
 use datafusion::{
-    common::cast::as_boolean_array,
+    common::{ScalarValue, cast::as_boolean_array},
+    logical_expr::Operator,
     physical_expr::{
         PhysicalExpr, ScalarFunctionExpr,
+        expressions::{BinaryExpr, Column, Literal},
         utils::{collect_columns, reassign_expr_columns, split_conjunction},
     },
 };
@@ -60,6 +62,44 @@ struct Condition {
     schema: SchemaRef,
     columns: Vec<SpanColumn>,
     passing: Passing,
+    comparison: Option<Comparison>,
+}
+
+/// A comparison of a time or duration with a literal, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Comparison {
+    field: SpanField,
+    op: Operator,
+    literal: i64,
+}
+
+impl Comparison {
+    fn of(columns: &[SpanColumn], expr: &Arc<dyn PhysicalExpr>) -> Option<Self> {
+        let binary = expr.downcast_ref::<BinaryExpr>()?;
+        let ([SpanColumn::Field(field)], Some(_), Some(literal)) =
+            (columns, binary.left().downcast_ref::<Column>(), binary.right().downcast_ref::<Literal>())
+        else {
+            return None;
+        };
+        let literal = match literal.value() {
+            ScalarValue::TimestampNanosecond(Some(v), _) | ScalarValue::Int64(Some(v)) => *v,
+            _ => return None,
+        };
+        Some(Self { field: *field, op: *binary.op(), literal })
+    }
+
+    /// Whether it holds for all values between these bounds or for none; `None` if it depends.
+    fn decided(&self, (min, max): (i64, i64)) -> Option<bool> {
+        let (all, none) = match self.op {
+            Operator::Lt => (max < self.literal, min >= self.literal),
+            Operator::LtEq => (max <= self.literal, min > self.literal),
+            Operator::Gt => (min > self.literal, max <= self.literal),
+            Operator::GtEq => (min >= self.literal, max < self.literal),
+            Operator::Eq => (min == max && min == self.literal, self.literal < min || self.literal > max),
+            _ => (false, false),
+        };
+        if all || none { Some(all) } else { None }
+    }
 }
 
 impl Condition {
@@ -72,8 +112,9 @@ impl Condition {
         Ok(Self {
             expr: reassign_expr_columns(expr.clone(), &schema)?,
             schema,
-            columns,
             passing: test.map_or(Passing::ANYTHING, |filter| filter.test().passing()),
+            comparison: Comparison::of(&columns, expr),
+            columns,
         })
     }
 
@@ -94,6 +135,12 @@ impl Condition {
             _ => 30,
         };
         self.columns.iter().map(of).sum()
+    }
+
+    /// What statistics say of all spans of a chunk; `None` if it depends on the span.
+    fn decided(&self, chunk: &dyn SpanChunk) -> Option<bool> {
+        let comparison = self.comparison?;
+        comparison.decided(chunk.bounds(comparison.field)?)
     }
 
     /// Whether no span of a chunk can meet the condition. With several columns that is known only if each alone decides.
@@ -175,6 +222,13 @@ fn and(mask: BooleanBuffer, before: Option<&BooleanBuffer>) -> BooleanBuffer {
     before.map_or_else(|| mask.clone(), |before| &mask & before)
 }
 
+/// What shows that no span of a chunk passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExcludedBy {
+    Statistics,
+    Dictionary,
+}
+
 /// The filter of a scan: conditions that must all be true.
 #[derive(Debug)]
 pub(super) struct ScanFilter {
@@ -190,26 +244,33 @@ impl ScanFilter {
         Ok(Self { conditions })
     }
 
-    /// The columns that the filter needs.
-    pub fn columns(&self) -> Vec<SpanColumn> {
-        let all: BTreeSet<&SpanColumn> = self.conditions.iter().flat_map(|c| &c.columns).collect();
+    /// The columns that the filter needs for the spans of a chunk.
+    pub fn columns(&self, chunk: &dyn SpanChunk) -> Vec<SpanColumn> {
+        let open = self.conditions.iter().filter(|c| c.decided(chunk).is_none());
+        let all: BTreeSet<&SpanColumn> = open.flat_map(|c| &c.columns).collect();
         all.into_iter().cloned().collect()
     }
 
-    /// Whether dictionaries and statistics exclude all spans of a chunk.
-    pub async fn excludes(&self, chunk: &mut dyn SpanChunk) -> Result<bool> {
+    /// Which of statistics and dictionaries excludes all spans of a chunk, if one does.
+    pub async fn excludes(&self, chunk: &mut dyn SpanChunk) -> Result<Option<ExcludedBy>> {
+        if self.conditions.iter().any(|c| c.decided(chunk) == Some(false)) {
+            return Ok(Some(ExcludedBy::Statistics));
+        }
         for condition in &self.conditions {
             if condition.excludes(chunk).await? {
-                return Ok(true);
+                return Ok(Some(ExcludedBy::Dictionary));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// The spans of a chunk, with the filter's columns loaded, that pass; `None` if all do.
     pub fn select(&self, chunk: &mut dyn SpanChunk) -> Result<Option<BooleanBuffer>> {
         let mut mask: Option<BooleanBuffer> = None;
         for condition in &self.conditions {
+            if condition.decided(chunk) == Some(true) {
+                continue;
+            }
             let left = condition.spans(chunk, mask.as_ref())?;
             let none = left.count_set_bits() == 0;
             mask = Some(left);
@@ -218,5 +279,28 @@ impl ScanFilter {
             }
         }
         Ok(mask.filter(|mask| mask.count_set_bits() < mask.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statistics_decide_comparisons() {
+        let decided = |op, literal| Comparison { field: SpanField::DurationNs, op, literal }.decided((10, 20));
+        let cases = [
+            (Operator::Lt, [(10, Some(false)), (11, None), (20, None), (21, Some(true))]),
+            (Operator::LtEq, [(9, Some(false)), (10, None), (19, None), (20, Some(true))]),
+            (Operator::Gt, [(9, Some(true)), (10, None), (19, None), (20, Some(false))]),
+            (Operator::GtEq, [(10, Some(true)), (11, None), (20, None), (21, Some(false))]),
+            (Operator::Eq, [(9, Some(false)), (10, None), (20, None), (21, Some(false))]),
+            (Operator::NotEq, [(9, None), (10, None), (20, None), (21, None)]),
+        ];
+        for (op, expected) in cases {
+            for (literal, expected) in expected {
+                assert_eq!(decided(op, literal), expected, "{op} {literal}");
+            }
+        }
     }
 }

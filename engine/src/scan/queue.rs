@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     chunk::{ChunkSource, ChunkStats, ChunkTraces, SpanChunk},
-    filter::ScanFilter,
+    filter::{ExcludedBy, ScanFilter},
     newest::NewestTraces,
     tolerance::Tolerance,
 };
@@ -45,7 +45,8 @@ impl ScanUnit {
 /// What a scan tells of its work.
 struct Counters {
     chunks: Count,
-    excluded: Count,
+    by_statistics: Count,
+    by_dictionary: Count,
     unmatched: Count,
     older: Count,
     matched: Count,
@@ -60,7 +61,8 @@ impl Counters {
         let counter = |name| MetricBuilder::new(metrics).counter(name, partition);
         Self {
             chunks: counter("chunks_scanned"),
-            excluded: counter("chunks_excluded_by_dictionary"),
+            by_statistics: counter("chunks_excluded_by_statistics"),
+            by_dictionary: counter("chunks_excluded_by_dictionary"),
             unmatched: counter("chunks_without_match"),
             older: counter("spans_too_old"),
             matched: counter("spans_matched"),
@@ -165,12 +167,15 @@ impl ChunkQueue {
     async fn select(&self, unit: &ScanUnit) -> Result<Option<Selected>> {
         self.counters.chunks.add(1);
         let mut chunk = unit.source.clone().open().await?;
-        if self.filter.excludes(chunk.as_mut()).await? {
-            self.counters.excluded.add(1);
+        if let Some(by) = self.filter.excludes(chunk.as_mut()).await? {
+            match by {
+                ExcludedBy::Statistics => self.counters.by_statistics.add(1),
+                ExcludedBy::Dictionary => self.counters.by_dictionary.add(1),
+            }
             self.counters.add(chunk.stats());
             return Ok(None);
         }
-        chunk.load(&self.filter.columns()).await?;
+        chunk.load(&self.filter.columns(chunk.as_ref())).await?;
         let spans = {
             let _timer = self.baseline.elapsed_compute().timer();
             let mask = self.filter.select(chunk.as_mut())?;
