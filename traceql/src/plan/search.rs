@@ -113,6 +113,24 @@ pub fn plan_search(
     Ok(SearchPlan { plan, shown, conjunction, spansets: Some(Arc::new(spansets)) })
 }
 
+/// The spans that pass a pipeline which only filters, with these columns under their names.
+pub fn plan_filters(
+    sessions: &Sessions,
+    tenant: &TenantId,
+    pipeline: &Pipeline,
+    columns: &[SpanColumn],
+    range: Option<(i64, i64)>,
+    whole: &Whole,
+) -> Result<LogicalPlan, Error> {
+    let filters = plain_filters(pipeline).ok_or_else(|| Error::internal("the pipeline does not only filter"))?;
+    let fields = filters.iter().flat_map(|f| f.fields()).flat_map(columns_of);
+    let mut plan = overlapping_spans(sessions, tenant, columns.iter().cloned().chain(fields), range, whole)?;
+    for filter in filters {
+        plan = kept(plan, filter_expr(filter)?)?;
+    }
+    with_whole(plan.project(columns.iter().map(column).collect::<Vec<_>>())?.build()?, whole)
+}
+
 /// The rows for which a condition holds.
 pub(super) fn kept(plan: LogicalPlanBuilder, condition: Expr) -> Result<LogicalPlanBuilder, Error> {
     Ok(if condition == lit(true) { plan } else { plan.filter(condition)? })

@@ -10,11 +10,7 @@ use tracehouse_engine::{
     scan::{SpanColumn, SpanField},
 };
 
-use super::{
-    ANSWER_COLUMNS,
-    filter::filter_expr,
-    search::kept,
-};
+use super::{ANSWER_COLUMNS, filter::filter_expr, search::kept};
 use crate::{
     eval::columns_of,
     spansets::{
@@ -28,11 +24,7 @@ use crate::{
 /// The columns that tell a span's place in its trace's tree.
 pub const NUMBERS: [SpanColumn; 3] = {
     use SpanField as F;
-    [
-        SpanColumn::Field(F::NestedSetLeft),
-        SpanColumn::Field(F::NestedSetRight),
-        SpanColumn::Field(F::NestedSetParent),
-    ]
+    [SpanColumn::Field(F::NestedSetLeft), SpanColumn::Field(F::NestedSetRight), SpanColumn::Field(F::NestedSetParent)]
 };
 
 /// What is done trace by trace, and where a plan's rows hold what it needs.
@@ -106,8 +98,13 @@ fn entering(mut table: LogicalPlanBuilder, entrances: Option<&[Vec<FieldExpr>]>)
     kept(table, any.unwrap_or_else(|| lit(true)))
 }
 
+/// Where one of the fixed columns is in an answer.
+pub fn answer_column(field: SpanField) -> Option<usize> {
+    ANSWER_COLUMNS.iter().position(|c| *c == SpanColumn::Field(field))
+}
+
 /// One of the fixed columns under the name it has in the answer.
 fn by_name(field: SpanField) -> Expr {
-    let at = ANSWER_COLUMNS.iter().position(|c| *c == SpanColumn::Field(field)).unwrap_or_default();
+    let at = answer_column(field).unwrap_or_default();
     Expr::Column(Column::new_unqualified(format!("{at}:{}", field.describe().0)))
 }

@@ -8,8 +8,8 @@ use std::{
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, Int32Builder, Int64Array, Int64Builder, ListBuilder, StringArray, StringBuilder,
-        StringDictionaryBuilder, StructBuilder, TimestampNanosecondArray,
+        Array, ArrayRef, AsArray, Int32Builder, Int64Array, Int64Builder, ListBuilder, StringArray, StringBuilder, StringDictionaryBuilder,
+        StructBuilder, TimestampNanosecondArray,
     },
     datatypes::{DataType, Int32Type, Int64Type, TimestampNanosecondType},
 };
@@ -19,8 +19,8 @@ use datafusion::{
         tree_node::{Transformed, TreeNode},
     },
     logical_expr::{
-        ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, expr_rewriter::NamePreserver,
-        lit,
+        ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+        expr_rewriter::NamePreserver, lit,
     },
 };
 use tracehouse_engine::{
