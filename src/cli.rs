@@ -157,6 +157,7 @@ const TRACEQL: &str = "\
 Examples:
   tracehouse traceql '{ resource.service.name = \"checkout\" && duration > 100ms }'
   tracehouse traceql --start -1h --limit 100 --format json '{ status = error }'
+  tracehouse traceql --start -1h --step 5m '{ kind = server } | rate() by (resource.service.name)'
   tracehouse traceql --explain '{ span.http.response.status_code >= 500 }'
 
 Times: 2026-05-01T12:00:00Z, Unix seconds, or -15m (before now).";
@@ -169,10 +170,10 @@ pub struct TraceqlArgs {
     /// Where the spans are.
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Only traces after this time
+    /// Only traces after this time [metrics: an hour before the end]
     #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
     pub start: Option<u64>,
-    /// Only traces before this time
+    /// Only traces before this time [metrics: now]
     #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
     pub end: Option<u64>,
     /// At most this many traces
@@ -181,6 +182,9 @@ pub struct TraceqlArgs {
     /// At most this many spans of each span set
     #[arg(long, value_name = "SPANS", default_value_t = 3)]
     pub spss: u32,
+    /// Metrics: one value each so often, such as 30s or 5m [default: about 240 in the range]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub step: Option<Duration>,
     /// Show the plan instead of running it
     #[arg(long)]
     pub explain: bool,

@@ -15,7 +15,7 @@ use tracehouse_ingest::{
     stats::{AttributeScope, DiscardReason, StatsSnapshot},
     wal::segment::FILE_HEADER_BYTES,
 };
-use tracehouse_sql::Sessions;
+use tracehouse_sql::{Extensions, Sessions};
 use tracehouse_traceql::Api;
 
 use crate::{
@@ -90,7 +90,9 @@ impl Roles {
 
 /// Sessions that know TraceQL's functions too.
 pub fn sessions(config: &tracehouse_sql::Config, engine: Arc<Engine>) -> Result<Sessions> {
-    Ok(Sessions::new(config.clone(), engine)?)
+    let functions = Arc::new(tracehouse_traceql::table::TableFunctions::default());
+    let extensions = Extensions { sessions: vec![functions], ..Extensions::default() };
+    Ok(Sessions::with_extensions(config.clone(), engine, extensions)?)
 }
 
 /// Lists the blocks again and again, for those that others wrote.

@@ -1,9 +1,11 @@
-//! The fuzz targets on a small corpus, mutated with a seed: no nightly compiler needed. `FUZZ_INPUTS` (2000 for each target)
-//! and `FUZZ_SEED` make more of it; `tests/fuzz` has the same targets for cargo-fuzz.
+//! The fuzz targets on a small corpus, mutated with a seed: no nightly compiler needed. `FUZZ_INPUTS` (2000 for each target),
+//! `FUZZ_SECONDS` (as many as this time allows) and `FUZZ_SEED` make more of it; `tests/fuzz` has the same targets for
+//! cargo-fuzz.
 
 use std::{fs, panic};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use tracehouse_engine::clock;
 
 use crate::support::{fixture, number, repo};
 
@@ -17,12 +19,32 @@ const BYTES_MAX: usize = 16 << 10;
 fn fuzz(name: &str, corpus: &[Vec<u8>], target: fn(&[u8])) {
     assert!(!corpus.is_empty());
     let (inputs, seed) = (number("FUZZ_INPUTS", 2000), number("FUZZ_SEED", 1));
+    let seconds = number("FUZZ_SECONDS", 0);
     let mut random = StdRng::seed_from_u64(seed);
-    let made = (0..inputs).map(|_| mutated(corpus, &mut random)).collect::<Vec<_>>();
-    for input in corpus.iter().chain(&made) {
+    let check = |input: &[u8]| {
         if panic::catch_unwind(|| target(input)).is_err() {
             panic!("{name}, FUZZ_SEED={seed}: failed on {:?}\n{input:?}", String::from_utf8_lossy(input));
         }
+    };
+    corpus.iter().for_each(|input| check(input));
+    let (start, mut done) = (clock::now_unix_nanos(), 0);
+    let passed = || clock::now_unix_nanos().saturating_sub(start) / 1_000_000_000;
+    // What was mutated before is mutated further, so that a long run gets far from the corpus.
+    let mut pool = corpus.to_vec();
+    while done < inputs || passed() < seconds {
+        let input = mutated(&pool, &mut random);
+        check(&input);
+        done += 1;
+        if done % 16 == 0 {
+            if pool.len() < 2 * corpus.len() {
+                pool.push(input);
+            } else {
+                pool[random.random_range(corpus.len()..2 * corpus.len())] = input;
+            }
+        }
+    }
+    if seconds > 0 {
+        println!("{name}: {done} inputs in {} s, FUZZ_SEED={seed}", passed());
     }
 }
 

@@ -2,7 +2,8 @@
 //! `tests/sql/shop.spans`. Each script runs on live spans and again on blocks; the answers must be the same.
 //!
 //! A case of a `.tql` file is a query after `? `, and its answer: a line for each trace, newest first, with its spans by id
-//! and what the answer shows of each; `none`; or `! STATUS part of the text`. `UPDATE_EXPECT=1` writes the answers into the
+//! and what the answer shows of each; `none`; or `! STATUS part of the text`. A metrics query stands after `?? `; a line of its
+//! answer is a series, with its values by hours after the fixture's start. `UPDATE_EXPECT=1` writes the answers into the
 //! files: read the difference before you commit it, the answer is what the specification says, not what we say.
 
 use std::{
@@ -91,14 +92,18 @@ fn sql_scripts() {
 struct Case {
     line: usize,
     query: String,
+    metrics: bool,
     expected: Vec<String>,
 }
 
 fn cases(text: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        match (line.strip_prefix("? "), cases.last_mut()) {
-            (Some(query), _) => cases.push(Case { line: number + 1, query: query.to_owned(), expected: Vec::new() }),
+        let metrics = line.strip_prefix("?? ");
+        match (metrics.or_else(|| line.strip_prefix("? ")), cases.last_mut()) {
+            (Some(query), _) => {
+                cases.push(Case { line: number + 1, query: query.to_owned(), metrics: metrics.is_some(), expected: Vec::new() });
+            }
             (None, Some(case)) if !line.is_empty() && !line.starts_with('#') => case.expected.push(line.to_owned()),
             _ => {}
         }
@@ -106,7 +111,38 @@ fn cases(text: &str) -> Vec<Case> {
     cases
 }
 
-fn answer(server: &Server, query: &str) -> Vec<String> {
+/// The series of a metrics query in steps of an hour.
+fn series(server: &Server, query: &str) -> Vec<String> {
+    let (start, end) = (fixture::EPOCH_SECONDS.to_string(), (fixture::EPOCH_SECONDS + 14_400).to_string());
+    let answer = server.ask("/api/metrics/query_range", &[("q", query), ("start", &start), ("end", &end), ("step", "3600")]);
+    if answer.status != 200 {
+        return vec![format!("! {} {}", answer.status, answer.text().lines().next().unwrap_or_default())];
+    }
+    let json = answer.json();
+    let mut lines: Vec<String> = json["series"].as_array().into_iter().flatten().map(series_line).collect();
+    lines.sort();
+    if lines.is_empty() { vec!["none".to_owned()] } else { lines }
+}
+
+/// A series in one line: its labels, and its values by hour.
+fn series_line(series: &Value) -> String {
+    let point = |sample: &Value| {
+        let millis: u64 = sample["timestampMs"].as_str().unwrap().parse().unwrap();
+        let hour = (millis / 1000 - fixture::EPOCH_SECONDS) / 3600;
+        let value = sample["value"].as_f64().unwrap_or(0.0);
+        format!(" {hour}h={}", (value * 1e9).round() / 1e9)
+    };
+    let labels = series["labels"].as_array().into_iter().flatten();
+    let labels: Vec<String> = labels.map(|l| format!("{}={}", l["key"].as_str().unwrap(), value_text(&l["value"]))).collect();
+    let points: String = series["samples"].as_array().into_iter().flatten().map(point).collect();
+    format!("{{{}}}:{points}", labels.join(", "))
+}
+
+fn answer(server: &Server, case: &Case) -> Vec<String> {
+    if case.metrics {
+        return series(server, &case.query);
+    }
+    let query = case.query.as_str();
     let (start, end) = (fixture::EPOCH_SECONDS - 60, fixture::EPOCH_SECONDS + 14_400);
     let (start, end) = (start.to_string(), end.to_string());
     let answer = server.ask("/api/search", &[("q", query), ("start", &start), ("end", &end), ("limit", "100"), ("spss", "100")]);
@@ -173,7 +209,7 @@ fn run_traceql(server: &Server, script: &Path) {
     let text = fs::read_to_string(script).unwrap();
     let cases = cases(&text);
     assert!(!cases.is_empty(), "{}: no cases", script.display());
-    let answers: Vec<Vec<String>> = cases.iter().map(|c| answer(server, &c.query)).collect();
+    let answers: Vec<Vec<String>> = cases.iter().map(|c| answer(server, c)).collect();
     if variable("UPDATE_EXPECT").is_some() {
         return fs::write(script, updated(&text, &cases, &answers)).unwrap();
     }

@@ -25,7 +25,23 @@ metrics-histogram,metrics-topk,metrics-filter,metrics-math,metrics-compare,drill
 const BLOCKS: u64 = 5;
 
 /// Queries whose recorded answer holds for one order of arrival only, or differs from one block too; each with the reason.
-const OTHERWISE: &[(&str, &str)] = &[];
+const OTHERWISE: &[(&str, &str)] = &[
+    ("by-coalesce-017", "one block too: Tempo loses the root service"),
+    ("by-coalesce-019", "one block too: Tempo finds spans without events"),
+    ("errors-123", "one block too: attributes that Tempo lost"),
+    ("metrics-compare-010", "one block too: Tempo counts twice, and absent attributes"),
+    ("metrics-over-time-017", "one block too: Tempo's sum starts again"),
+    // Of the shop, which is not here: order of arrival.
+    ("aggregate-016", "which of several spans with one start comes first decides which type is averaged"),
+    ("drilldown-012", "two roots: the last that arrived"),
+    ("drilldown-013", "two roots: the last that arrived"),
+    ("drilldown-014", "nested-set numbers of siblings, in order of arrival"),
+    ("filter-basic-004", "two roots: the last that arrived"),
+    ("hints-003", "two roots: the last that arrived"),
+    ("metrics-compare-002", "two roots: the last that arrived"),
+    ("quoting-040", "two roots: the last that arrived"),
+    ("regex-001", "two roots: the last that arrived"),
+];
 
 /// Where a span goes: 0 to 4 are blocks, 5 is the live side.
 struct Split {

@@ -47,7 +47,7 @@ impl Default for Config {
             live_chunk_spans: 65_536,
             footer_cache_blocks: 4096,
             trace_parts_seconds: 3600,
-            trace_ids_cached_max: 4_000_000,
+            trace_ids_cached_max: 1_000_000,
             tolerate_failed_blocks: 0,
             block_version: BlockVersion::V5,
             bloom_false_positive: 0.01,

@@ -1,4 +1,4 @@
-//! `tracehouse traceql`: the answer as Tempo's JSON, or as a row for each span shown.
+//! `tracehouse traceql`: the answer as Tempo's JSON, or as a row for each span shown (of a metrics query: for each value).
 
 use std::sync::Arc;
 
@@ -6,9 +6,13 @@ use arrow::{
     array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array},
     error::ArrowError,
 };
+use tracehouse_engine::{TenantId, clock};
+use tracehouse_sql::Sessions;
 use tracehouse_traceql::{
-    SearchRequest,
+    RangeRequest, SearchRequest,
+    metrics::{self, time::default_step},
     result::search::{SearchResponse, SpanSummary, TraceSummary},
+    syntax::Root,
 };
 
 use super::{output::Output, question, source};
@@ -21,12 +25,12 @@ use crate::{
 /// Asks and writes the answer.
 pub async fn run(args: &TraceqlArgs) -> Result<()> {
     let output = Output::new(args.source.format, args.source.output.as_deref())?;
-    let request = SearchRequest {
-        query: question(&args.query)?,
-        range: range(args)?,
-        limit: args.limit as usize,
-        spans_per_span_set: args.spss as usize,
-    };
+    let query = question(&args.query)?;
+    let parsed = tracehouse_traceql::parse(&query)?;
+    if matches!(parsed.root, Root::Metrics(_)) {
+        return run_metrics(args, query, &output).await;
+    }
+    let request = SearchRequest { query, range: range(args)?, limit: args.limit as usize, spans_per_span_set: args.spss as usize };
     let (engine, tenant) = source::open(&args.source).await?;
     let sessions = roles::sessions(&Default::default(), engine)?;
     if args.explain {
@@ -39,6 +43,44 @@ pub async fn run(args: &TraceqlArgs) -> Result<()> {
     }
     let rows = spans(&answer)?;
     output.write(rows.schema(), futures::stream::iter([Ok::<_, Error>(rows)])).await?;
+    Ok(())
+}
+
+/// A metrics query, over the last hour if no range is given.
+async fn run_metrics(args: &TraceqlArgs, query: String, output: &Output) -> Result<()> {
+    const HOUR: i64 = 3600 * 1_000_000_000;
+    let (start, end) = range(args)?.unwrap_or((0, i64::MAX));
+    let now = clock::now_unix_nanos() as i64;
+    let end = if end == i64::MAX { now } else { end };
+    let start = if start == 0 { end.saturating_sub(HOUR) } else { start };
+    let step = match args.step {
+        Some(step) => i64::try_from(step.as_nanos()).ok().filter(|s| *s > 0).ok_or_else(|| Error::usage("--step must be positive"))?,
+        None => default_step(start, end),
+    };
+    metrics::time::check_range(start, end, 0)?;
+    metrics::time::check_step(start, end, step, tracehouse_traceql::Config::default().max_metrics_intervals)?;
+    let (engine, tenant) = source::open(&args.source).await?;
+    let sessions = roles::sessions(&Default::default(), engine)?;
+    let request = RangeRequest { query, start, end, step, exemplars: None, series_max: 0 };
+    if args.explain {
+        return output.write_text(&metrics::explain(&sessions, &tenant, &request).await?);
+    }
+    if args.source.format == Format::Json {
+        let answer = tracehouse_traceql::query_range(&sessions, &tenant, &request).await?;
+        let text = serde_json::to_string_pretty(&answer).map_err(|e| Error::failed(format!("cannot write the answer as JSON: {e}")))?;
+        return output.write_text(&(text + "\n"));
+    }
+    write_values(&sessions, &tenant, &request, output).await
+}
+
+/// The values of a metrics query as rows: what SQL's `traceql()` gives.
+async fn write_values(sessions: &Sessions, tenant: &TenantId, request: &RangeRequest, output: &Output) -> Result<()> {
+    let RangeRequest { query, start, end, step, .. } = request;
+    let step = format!("{step}ns");
+    let sql = format!("select * from traceql('{}', {start}, {end}, '{step}') order by labels, time", query.replace('\'', "''"));
+    let frame = sessions.sql(tenant, &sql).await?;
+    let schema = Arc::new(frame.schema().as_arrow().clone());
+    output.write(schema, sessions.stream(frame).await?).await?;
     Ok(())
 }
 

@@ -11,15 +11,19 @@ use tracehouse_ingest::{
 };
 use tracehouse_traceql::syntax;
 
-/// TraceQL text: reads, checks and prints; the printed text means the same.
+/// TraceQL text: reads, checks and prints; the printed text is the same tree.
 pub fn traceql(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let _ = syntax::parse_attribute(text);
+    let _ = syntax::lenient(text, &|_| Ok(()));
     let Ok(query) = syntax::parse(text) else { return };
     let _ = syntax::check(&query, &|pattern| if pattern.contains("[") { Err("no classes".into()) } else { Ok(()) });
     let printed = syntax::print(&query);
     match syntax::parse(&printed) {
-        Ok(again) => assert_eq!(syntax::print(&again), printed, "printed twice, from {text:?}"),
+        Ok(again) => {
+            assert_eq!(syntax::print(&again), printed, "printed twice, from {text:?}");
+            assert_eq!(again, query, "another tree, from {text:?}");
+        }
         Err(e) => panic!("{text:?} is printed as {printed:?}, which does not parse: {e}"),
     }
 }

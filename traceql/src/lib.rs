@@ -16,6 +16,7 @@ pub mod result;
 pub mod search;
 pub mod spansets;
 pub mod syntax;
+pub mod table;
 pub mod tags;
 
 pub use api::{Api, router};

@@ -4,9 +4,12 @@ mod compare;
 mod exemplars;
 pub mod time;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use datafusion::{logical_expr::LogicalPlan, physical_plan::execute_stream};
+use datafusion::{
+    logical_expr::LogicalPlan,
+    physical_plan::{ExecutionPlan, execute_stream},
+};
 use futures::{StreamExt, future::BoxFuture};
 use tracehouse_engine::{Error, Result, TenantId};
 use tracehouse_sql::Sessions;
@@ -22,6 +25,7 @@ use crate::{
         search::SearchMetrics,
     },
     search::{metrics_of, parse},
+    spansets::{Memory, bytes_of},
     syntax::{self, Metrics, MetricsExpr, MetricsFn, Query, Root, Static},
 };
 use time::Intervals;
@@ -85,19 +89,59 @@ pub async fn explain(sessions: &Sessions, tenant: &TenantId, request: &RangeRequ
     let query = parse(&request.query)?;
     let intervals = Intervals::range(request.start, request.end, request.step);
     let mut text = format!("query: {query}\n");
-    let expr = &metrics_query(&query)?.expr;
-    let whole = whole_of(sessions, tenant, expr, &intervals).await?;
-    for series in series_of(expr) {
-        let plan = match &series.function {
-            MetricsFn::Compare(compare) => plan_compare(sessions, tenant, series, compare, &intervals, &whole)?,
-            _ => plan_series(sessions, tenant, series, &intervals, exemplars_of(&query, request.exemplars) > 0, &whole)?.plan,
-        };
+    for (name, plan) in first_stages(sessions, tenant, &query, &intervals).await? {
         let logical = plan.display_indent().to_string();
         let physical = sessions.frame(tenant, plan)?.create_physical_plan().await?;
         let physical = datafusion::physical_plan::displayable(physical.as_ref()).indent(false).to_string();
-        text.push_str(&format!("\nlogical plan:\n{logical}\n\nphysical plan:\n{physical}"));
+        text.push_str(&format!("\n{name}\nlogical plan:\n{logical}\n\nphysical plan:\n{physical}"));
     }
     Ok(text)
+}
+
+/// The plans of the first stages of a checked query, each once, without exemplars; with the text of each.
+pub async fn first_stages(
+    sessions: &Sessions,
+    tenant: &TenantId,
+    query: &Query,
+    intervals: &Intervals,
+) -> Result<Vec<(String, LogicalPlan)>> {
+    let expr = &metrics_query(query)?.expr;
+    let whole = whole_of(sessions, tenant, expr, intervals).await?;
+    let mut stages: Vec<(String, LogicalPlan)> = Vec::new();
+    for series in series_of(expr) {
+        let text = text_of(series);
+        if stages.iter().any(|(known, _)| *known == text) {
+            continue;
+        }
+        let plan = match &series.function {
+            MetricsFn::Compare(compare) => plan_compare(sessions, tenant, series, compare, intervals, &whole)?,
+            _ => plan_series(sessions, tenant, series, intervals, false, &whole)?.plan,
+        };
+        stages.push((text, plan));
+    }
+    Ok(stages)
+}
+
+/// First stages that are planned already, by their text.
+pub type FirstStages = HashMap<String, Arc<dyn ExecutionPlan>>;
+
+/// The series of a checked query over these intervals, without exemplars, made from its [`first_stages`].
+pub async fn series_between(
+    sessions: &Sessions,
+    tenant: &TenantId,
+    query: &Query,
+    intervals: Intervals,
+    stages: FirstStages,
+) -> Result<Vec<Series>> {
+    let metrics = metrics_query(query)?;
+    let mut run = Run::new(sessions, tenant, intervals, 0, &metrics.expr).await?;
+    run.planned = stages;
+    run.metrics(metrics).await
+}
+
+/// The text of a first stage.
+fn text_of(series: &syntax::Series) -> String {
+    MetricsExpr::Series(Box::new(syntax::Series { second: Vec::new(), ..series.clone() })).to_string()
 }
 
 fn metrics_query(query: &Query) -> Result<&Metrics> {
@@ -143,6 +187,7 @@ struct Run<'a> {
     exemplars: usize,
     /// First stages that are done, by their text: equal ones run once.
     done: HashMap<String, Vec<Series>>,
+    planned: FirstStages,
     cost: SearchMetrics,
 }
 
@@ -150,7 +195,16 @@ impl<'a> Run<'a> {
     async fn new(sessions: &'a Sessions, tenant: &'a TenantId, intervals: Intervals, exemplars: usize, expr: &MetricsExpr) -> Result<Self> {
         let exemplars = exemplars / series_of(expr).len().max(1);
         let whole = whole_of(sessions, tenant, expr, &intervals).await?;
-        Ok(Self { sessions, tenant, intervals, whole, exemplars, done: HashMap::new(), cost: SearchMetrics::default() })
+        Ok(Self {
+            sessions,
+            tenant,
+            intervals,
+            whole,
+            exemplars,
+            done: HashMap::new(),
+            planned: FirstStages::new(),
+            cost: SearchMetrics::default(),
+        })
     }
 
     async fn metrics(&mut self, metrics: &Metrics) -> Result<Vec<Series>> {
@@ -177,8 +231,7 @@ impl<'a> Run<'a> {
     }
 
     async fn series(&mut self, series: &syntax::Series) -> Result<Vec<Series>> {
-        let first = syntax::Series { second: Vec::new(), ..series.clone() };
-        let text = MetricsExpr::Series(Box::new(first)).to_string();
+        let text = text_of(series);
         let mut found = match self.done.get(&text) {
             Some(done) => done.clone(),
             None => {
@@ -197,7 +250,8 @@ impl<'a> Run<'a> {
         }
         let plan = plan_series(self.sessions, self.tenant, series, &self.intervals, self.exemplars > 0, &self.whole)?;
         let mut groups = Vec::new();
-        self.rows(plan.plan, |batch| groups_of(batch, &plan.outputs, &mut groups)).await?;
+        let physical = self.physical(series, plan.plan).await?;
+        self.rows(physical, |batch| groups_of(batch, &plan.outputs, &mut groups)).await?;
         let Assembled { series: mut found, groups } = assemble(series, &self.intervals, groups)?;
         if self.exemplars > 0 {
             self.exemplars(series, &mut found, &groups).await?;
@@ -205,14 +259,33 @@ impl<'a> Run<'a> {
         Ok(found)
     }
 
+    /// The plan of a first stage, made ready to run.
+    async fn physical(&mut self, series: &syntax::Series, plan: LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+        match self.planned.remove(&text_of(series)) {
+            Some(planned) => Ok(planned),
+            None => self.prepare(plan).await,
+        }
+    }
+
+    /// A plan made ready to run.
+    async fn prepare(&self, plan: LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self.sessions.frame(self.tenant, plan)?.create_physical_plan().await?)
+    }
+
     /// Runs a plan, hands its batches over, and adds up what it has cost.
-    async fn rows(&mut self, plan: LogicalPlan, mut each: impl FnMut(&arrow::array::RecordBatch) -> Result<()>) -> Result<()> {
-        let frame = self.sessions.frame(self.tenant, plan)?;
-        let context = std::sync::Arc::new(frame.task_ctx());
-        let physical = frame.create_physical_plan().await?;
+    async fn rows(
+        &mut self,
+        physical: Arc<dyn ExecutionPlan>,
+        mut each: impl FnMut(&arrow::array::RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let context = self.sessions.session(self.tenant).task_ctx();
+        let mut memory = Memory::new("the groups of an answer", &context);
         let mut batches = execute_stream(physical.clone(), context)?;
         while let Some(batch) = batches.next().await {
-            each(&batch?)?;
+            let batch = batch?;
+            // About as much again as what is made of it.
+            memory.grow(2 * bytes_of(&batch))?;
+            each(&batch)?;
         }
         self.cost = self.cost.plus(metrics_of(physical.as_ref()));
         Ok(())

@@ -28,17 +28,20 @@ pub struct SearchRequest {
 
 /// Parses and checks a query.
 pub fn parse(text: &str) -> Result<Query> {
-    let query = syntax::parse(text).map_err(syntax_error)?;
-    syntax::check(&query, &|pattern| compile_regex(pattern).map(drop)).map_err(syntax_error)?;
+    let query = syntax::parse(text).map_err(|e| syntax_error(text, &e))?;
+    syntax::check(&query, &|pattern| compile_regex(pattern).map(drop)).map_err(|e| syntax_error(text, &e))?;
     Ok(query)
 }
 
-fn syntax_error(e: syntax::Error) -> Error {
+/// The first line says what is wrong and where; below it stand the line of the text and a caret.
+fn syntax_error(text: &str, e: &syntax::Error) -> Error {
     let kind = match e.kind {
         syntax::ErrorKind::Unsupported => ErrorKind::Unsupported,
         syntax::ErrorKind::Parse | syntax::ErrorKind::Type => ErrorKind::Invalid,
     };
-    Error::new(kind, format!("invalid TraceQL query: {e}"))
+    let caret = e.caret(text);
+    let below: String = caret.lines().map(|line| format!("\n  {line}")).collect();
+    Error::new(kind, format!("invalid TraceQL query: {e}{below}"))
 }
 
 /// Runs a search to its end.

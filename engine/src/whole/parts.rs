@@ -17,13 +17,15 @@ use crate::{
 };
 
 /// Sets of blocks, and states of the live traces, that are remembered.
-const REMEMBERED_MAX: usize = 8;
+const REMEMBERED_MAX: usize = 4;
 
 /// The trace ids of some blocks.
 #[derive(Debug, Default)]
 pub(crate) struct StoredIds {
     blocks: Vec<Uuid>,
     ids: HashMap<Uuid, Arc<[u128]>>,
+    /// All of them, ascending.
+    all: Vec<u128>,
     /// Ids that several of the blocks have.
     pub split: HashSet<u128>,
 }
@@ -31,7 +33,7 @@ pub(crate) struct StoredIds {
 impl StoredIds {
     /// Whether a block has this trace.
     pub fn has(&self, id: u128) -> bool {
-        self.ids.values().any(|ids| ids.binary_search(&id).is_ok())
+        self.all.binary_search(&id).is_ok()
     }
 
     /// The ids of a block, ascending; nothing for a block that is not looked into.
@@ -97,7 +99,8 @@ impl PartsCache {
         let mut all: Vec<u128> = ids.values().flat_map(|ids| ids.iter().copied()).collect();
         all.sort_unstable();
         let split = all.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
-        let stored = Arc::new(StoredIds { blocks: wanted, ids, split });
+        all.dedup();
+        let stored = Arc::new(StoredIds { blocks: wanted, ids, all, split });
         let mut inner = self.inner.lock();
         push(&mut inner.sets, stored.clone());
         Ok(stored)

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    hash::Hash,
     sync::{Arc, LazyLock},
 };
 
@@ -66,6 +67,8 @@ pub(super) struct Row {
     /// Name, version and attributes of its scope.
     pub scope: [String; 3],
     pub left: i32,
+    /// Which part it is in. The rows of a part come in stored order.
+    pub part: usize,
     pub part_start: i64,
     pub part_end: i64,
     /// Whether a link names a span of its own trace as its parent.
@@ -83,26 +86,28 @@ pub(super) async fn read(
 ) -> Result<HashMap<String, Vec<Row>>> {
     let ids: HashSet<String> = split.iter().map(|id| format!("{id:032x}")).collect();
     let mut found = HashMap::new();
+    let mut parts = 0..;
+    let mut next = || parts.next().unwrap_or_default();
     for meta in blocks {
         if !stored.of_block(meta.block_id).iter().any(|id| split.contains(id)) {
             continue;
         }
         let block = engine.open_block(tenant, meta).await?;
         for index in block.row_groups() {
-            add(block.row_group(index), &ids, &mut found).await.map_err(|e| e.context(format!("block {}", meta.block_id)))?;
+            add(block.row_group(index), next(), &ids, &mut found).await.map_err(|e| e.context(format!("block {}", meta.block_id)))?;
         }
     }
     for segment in live {
         let is_split = |t: &&Arc<Trace>| split.contains(&u128::from_be_bytes(t.id.0));
         let traces: Vec<_> = segment.traces.iter().filter(is_split).cloned().collect();
         for some in traces.chunks(engine.config().live_chunk_spans.max(1)) {
-            add(Arc::new(LiveChunkSource::new(some.to_vec())), &ids, &mut found).await?;
+            add(Arc::new(LiveChunkSource::new(some.to_vec())), next(), &ids, &mut found).await?;
         }
     }
     Ok(found)
 }
 
-async fn add(source: Arc<dyn ChunkSource>, ids: &HashSet<String>, found: &mut HashMap<String, Vec<Row>>) -> Result<()> {
+async fn add(source: Arc<dyn ChunkSource>, part: usize, ids: &HashSet<String>, found: &mut HashMap<String, Vec<Row>>) -> Result<()> {
     let mut chunk = source.open().await?;
     let id_column = SpanColumn::Field(SpanField::TraceId);
     chunk.load(std::slice::from_ref(&id_column)).await?;
@@ -116,7 +121,7 @@ async fn add(source: Arc<dyn ChunkSource>, ids: &HashSet<String>, found: &mut Ha
     let columns = COLUMNS.iter().map(|c| chunk.column(c, Some(&chosen))).collect::<Result<Vec<_>>>()?;
     let columns = Columns::new(&columns)?;
     for row in 0..chosen.len() {
-        found.entry(columns.text(15, row).to_owned()).or_default().push(columns.row(row)?);
+        found.entry(columns.text(15, row).to_owned()).or_default().push(Row { part, ..columns.row(row)? });
     }
     Ok(())
 }
@@ -167,6 +172,7 @@ impl Columns {
             resource: text(8),
             scope: [text(9), text(10), text(11)],
             left: self.int(12, row)?,
+            part: 0,
             part_start: self.time(13, row)?,
             part_end: self.time(14, row)?,
             child_of: self.child_of(row)?,
@@ -186,41 +192,78 @@ impl Columns {
     }
 }
 
-/// The facts of a trace with these spans. The order in which they were sent is not known any more, so its place is taken by
-/// that of their starts: resources and scopes by their first span, as blocks group them, and spans within.
-pub(super) fn whole(mut rows: Vec<Row>) -> WholeTrace {
-    rows.sort_by(|a, b| (a.start, &a.id, a.kind, a.left).cmp(&(b.start, &b.id, b.kind, b.left)));
+/// The facts of a trace with these spans, grouped by resource and scope as blocks group them. The order in which they were
+/// sent is known within a part only; between parts that of their starts takes its place.
+pub(super) fn whole(rows: Vec<Row>) -> WholeTrace {
     let last_part_start = rows.iter().map(|r| r.part_start).max().unwrap_or_default();
     let first_part_end = rows.iter().map(|r| r.part_end).min().unwrap_or_default();
-    let mut order: HashMap<&str, usize> = HashMap::new();
-    let mut groups: BTreeMap<usize, Vec<(&[String; 3], Vec<&Row>)>> = BTreeMap::new();
-    for row in &rows {
-        let next = order.len();
-        let group = groups.entry(*order.entry(row.resource.as_str()).or_insert(next)).or_default();
-        match group.iter_mut().find(|(scope, _)| **scope == row.scope) {
-            Some((_, spans)) => spans.push(row),
-            None => group.push((&row.scope, vec![row])),
-        }
-    }
+    let groups: Vec<Vec<Vec<&Row>>> = grouped(rows.iter().collect(), |r| r.resource.as_str())
+        .into_iter()
+        .map(|resource| grouped(resource, |r| &r.scope).into_iter().map(ordered).collect())
+        .collect();
     let scope_spans = |spans: &Vec<&Row>| ScopeSpans { spans: spans.iter().map(|r| span(r)).collect(), ..ScopeSpans::default() };
-    let resource_spans = groups.values().map(|scopes| ResourceSpans {
+    let resource_spans = groups.iter().map(|scopes| ResourceSpans {
         resource: Some(resource(scopes)),
-        scope_spans: scopes.iter().map(|(_, spans)| scope_spans(spans)).collect(),
+        scope_spans: scopes.iter().map(scope_spans).collect(),
         ..ResourceSpans::default()
     });
     let trace = Trace { id: TraceId::default(), resource_spans: resource_spans.collect() };
     let mut facts = derive(&trace);
     let unnumbered = rows.iter().any(|r| r.parent.is_empty()) && facts.spans.iter().all(|p| p.parent == 0);
     let mut places: HashMap<String, Vec<_>> = HashMap::with_capacity(rows.len());
-    let sorted = groups.values().flatten().flat_map(|(_, spans)| spans);
-    for (row, place) in sorted.zip(std::mem::take(&mut facts.spans)) {
+    for (row, place) in groups.iter().flatten().flatten().zip(std::mem::take(&mut facts.spans)) {
         places.entry(row.id.clone()).or_default().push((row.kind, row.start, row.left, place));
     }
     WholeTrace { facts, last_part_start, first_part_end, unnumbered, places }
 }
 
-fn resource(scopes: &[(&[String; 3], Vec<&Row>)]) -> Resource {
-    let service = scopes.first().and_then(|(_, spans)| spans.first()).map_or("", |row| &row.service);
+/// The rows by group: groups in the order in which the parts have them, as far as that tells, else the earliest first.
+fn grouped<'a, K: Eq + Hash + 'a + ?Sized>(rows: Vec<&'a Row>, key: impl Fn(&'a Row) -> &'a K) -> Vec<Vec<&'a Row>> {
+    let mut by_key: HashMap<&K, (i64, Vec<&Row>)> = HashMap::new();
+    let mut sequences: BTreeMap<usize, Vec<&K>> = BTreeMap::new();
+    for row in rows {
+        let (start, own) = by_key.entry(key(row)).or_insert((row.start, Vec::new()));
+        *start = row.start.min(*start);
+        own.push(row);
+        let sequence = sequences.entry(row.part).or_default();
+        if sequence.last() != Some(&key(row)) {
+            sequence.push(key(row));
+        }
+    }
+    let order = merged(sequences.into_values().collect(), |k| by_key.get(k).map(|(start, _)| *start));
+    order.into_iter().filter_map(|k| by_key.remove(k)).map(|(_, rows)| rows).collect()
+}
+
+/// The rows of a group in the order of their parts, as far as that tells, else the earliest first.
+fn ordered(rows: Vec<&Row>) -> Vec<&Row> {
+    let mut sequences: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (at, row) in rows.iter().enumerate() {
+        sequences.entry(row.part).or_default().push(at);
+    }
+    let order = merged(sequences.into_values().collect(), |at| rows.get(*at).map(|r| (r.start, r.id.as_str(), r.kind)));
+    order.into_iter().filter_map(|at| rows.get(at).copied()).collect()
+}
+
+/// The items of some sequences, each once, in an order that keeps to each sequence; of those that may come next the one with
+/// the smallest key comes first.
+fn merged<T: Copy + Eq + Hash, K: Ord>(sequences: Vec<Vec<T>>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let (mut out, mut done) = (Vec::new(), HashSet::new());
+    let mut at = vec![0; sequences.len()];
+    loop {
+        for (sequence, at) in sequences.iter().zip(&mut at) {
+            while sequence.get(*at).is_some_and(|item| done.contains(item)) {
+                *at += 1;
+            }
+        }
+        let heads = sequences.iter().zip(&at).filter_map(|(sequence, at)| sequence.get(*at));
+        let Some(next) = heads.min_by_key(|item| key(item)).copied() else { return out };
+        done.insert(next);
+        out.push(next);
+    }
+}
+
+fn resource(scopes: &[Vec<&Row>]) -> Resource {
+    let service = scopes.first().and_then(|spans| spans.first()).map_or("", |row| &row.service);
     Resource { attributes: vec![text("service.name", service)], ..Resource::default() }
 }
 

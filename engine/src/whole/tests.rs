@@ -1,3 +1,5 @@
+//! Traces in several parts: what is found, and what follows from all of their spans.
+
 use std::sync::Arc;
 
 use super::{rows::Row, *};
@@ -46,7 +48,7 @@ async fn engine(dir: &std::path::Path, blocks: Vec<Vec<Arc<Trace>>>, live: Vec<A
     let store = BlockStore::open_local(dir, true).unwrap();
     let engine = Engine::new(store, Config::default()).with_live(Arc::new(Live(live)));
     for traces in blocks {
-        engine.commit_block(&tenant(), uuid::Uuid::new_v4(), traces).await.unwrap();
+        engine.commit_block(&tenant(), crate::clock::new_block_id(), traces).await.unwrap();
     }
     engine
 }
@@ -88,6 +90,15 @@ async fn whole_traces_cost_nothing() {
     let blocks = vec![vec![part(1, "a", [at(1, span(1, 0))])], vec![part(2, "a", [at(1, span(1, 0))])]];
     let engine = engine(dir.path(), blocks, vec![part(3, "a", [at(1, span(1, 0))])]).await;
     assert!(engine.whole_traces(&tenant(), None).await.unwrap().is_none());
+}
+
+#[test]
+fn parts_keep_their_order() {
+    let row = |id: &str, parent: &str, part, start| Row { id: id.into(), parent: parent.into(), part, start, ..Row::default() };
+    // In the second part c was stored before b; a, of the first, starts before both, and the root last.
+    let trace = rows::whole(vec![row("a", "r", 0, 1), row("r", "", 0, 9), row("c", "r", 1, 5), row("b", "r", 1, 2)]);
+    let left = |id: &str, start| trace.place((id, 0, start, 0)).unwrap().left;
+    assert_eq!((left("r", 9), left("a", 1), left("c", 5), left("b", 2)), (1, 2, 4, 6));
 }
 
 #[test]

@@ -15,7 +15,8 @@ impl Run<'_> {
     pub(super) async fn compare(&mut self, series: &syntax::Series, compare: &Compare) -> Result<Vec<Series>> {
         let plan = plan_compare(self.sessions, self.tenant, series, compare, &self.intervals, &self.whole)?;
         let mut compared = Compared::new(self.intervals.count);
-        self.rows(plan, |batch| {
+        let physical = self.physical(series, plan).await?;
+        self.rows(physical, |batch| {
             let intervals = int32(batch.column(0))?;
             let selected = batch.column(1).as_boolean_opt().ok_or_else(|| Error::internal("a selection is no truth value"))?;
             for row in 0..batch.num_rows() {
@@ -38,7 +39,8 @@ impl Run<'_> {
         let plan = plan_check(self.sessions, self.tenant, series, &self.intervals, &suspects, &self.whole)?;
         let cost = self.cost;
         let mut typed = vec![0i64; suspects.len()];
-        self.rows(plan, |batch| {
+        let physical = self.prepare(plan).await?;
+        self.rows(physical, |batch| {
             for (sum, array) in typed.iter_mut().zip(batch.columns()) {
                 *sum += int64(array)?.iter().flatten().sum::<i64>();
             }

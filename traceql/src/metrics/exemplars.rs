@@ -40,7 +40,8 @@ impl Run<'_> {
         let plan = plan_exemplars(self.sessions, self.tenant, series, &starts, &self.whole)?;
         let own_value = !matches!(series.function, MetricsFn::Rate | MetricsFn::CountOverTime | MetricsFn::HistogramOverTime(_));
         let cost = self.cost;
-        self.rows(plan.plan, |batch| add(batch, &plan.fields, &mut wanted, own_value, found)).await?;
+        let physical = self.prepare(plan.plan).await?;
+        self.rows(physical, |batch| add(batch, &plan.fields, &mut wanted, own_value, found)).await?;
         // The spans were counted by the first plan.
         self.cost = crate::result::search::SearchMetrics { inspected_bytes: self.cost.inspected_bytes, ..cost };
         for series in found {

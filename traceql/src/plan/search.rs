@@ -124,6 +124,24 @@ fn starts_of(whole: &Whole) -> HashMap<TraceId, i64> {
     traces.filter_map(|(id, trace)| Some((id.parse().ok()?, trace.start()))).collect()
 }
 
+/// The spans that pass a pipeline which only filters, with these columns under their names.
+pub fn plan_filters(
+    sessions: &Sessions,
+    tenant: &TenantId,
+    pipeline: &Pipeline,
+    columns: &[SpanColumn],
+    range: Option<(i64, i64)>,
+    whole: &Whole,
+) -> Result<LogicalPlan, Error> {
+    let filters = plain_filters(pipeline).ok_or_else(|| Error::internal("the pipeline does not only filter"))?;
+    let fields = filters.iter().flat_map(|f| f.fields()).flat_map(columns_of);
+    let mut plan = overlapping_spans(sessions, tenant, columns.iter().cloned().chain(fields), range, whole, None)?;
+    for filter in filters {
+        plan = kept(plan, filter_expr(filter)?)?;
+    }
+    with_whole(plan.project(columns.iter().map(column).collect::<Vec<_>>())?.build()?, whole)
+}
+
 /// The rows for which a condition holds.
 pub(super) fn kept(plan: LogicalPlanBuilder, condition: Expr) -> Result<LogicalPlanBuilder, Error> {
     Ok(if condition == lit(true) { plan } else { plan.filter(condition)? })

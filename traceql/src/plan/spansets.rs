@@ -98,8 +98,13 @@ fn entering(mut table: LogicalPlanBuilder, entrances: Option<&[Vec<FieldExpr>]>)
     kept(table, any.unwrap_or_else(|| lit(true)))
 }
 
+/// Where one of the fixed columns is in an answer.
+pub fn answer_column(field: SpanField) -> Option<usize> {
+    ANSWER_COLUMNS.iter().position(|c| *c == SpanColumn::Field(field))
+}
+
 /// One of the fixed columns under the name it has in the answer.
 fn by_name(field: SpanField) -> Expr {
-    let at = ANSWER_COLUMNS.iter().position(|c| *c == SpanColumn::Field(field)).unwrap_or_default();
+    let at = answer_column(field).unwrap_or_default();
     Expr::Column(Column::new_unqualified(format!("{at}:{}", field.describe().0)))
 }

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, Int32Array, RecordBatch, StringArray, UInt32Array},
-    compute::take_record_batch,
+    compute::{SortOptions, take_record_batch},
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use async_trait::async_trait;
@@ -14,7 +14,9 @@ use datafusion::{
     error::{DataFusionError, Result as DfResult},
     execution::TaskContext,
     logical_expr::{Expr, LogicalPlan, TableType},
-    physical_expr::{EquivalenceProperties, PhysicalExpr},
+    physical_expr::{
+        EquivalenceProperties, LexRequirement, OrderingRequirements, PhysicalExpr, PhysicalSortRequirement, expressions::Column,
+    },
     physical_plan::{
         DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
         execution_plan::{Boundedness, EmissionType},
@@ -23,10 +25,14 @@ use datafusion::{
     },
 };
 use futures::{StreamExt, stream};
-use tracehouse_engine::Result;
+use tracehouse_engine::{Result, scan::SpanField};
 
 use super::{Evaluator, Sink, pipeline::Spanset};
-use crate::{plan::SpansetPlan, result::json::plain_json, syntax::Static};
+use crate::{
+    plan::{SpansetPlan, answer_column},
+    result::json::plain_json,
+    syntax::Static,
+};
 
 /// The spans that survive a pipeline, each once for each spanset that it is in.
 #[derive(Debug)]
@@ -135,6 +141,18 @@ impl ExecutionPlan for SpansetExec {
         vec![Distribution::SinglePartition]
     }
 
+    /// By trace, and within it by start: what the plan of the input sorts by.
+    fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
+        let schema = self.input.schema();
+        let ascending = SortOptions { descending: false, nulls_first: false };
+        let by = |at: usize| {
+            let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(schema.field(at).name(), at));
+            PhysicalSortRequirement::new(column, Some(ascending))
+        };
+        let order = [SpanField::TraceId, SpanField::StartTime].into_iter().filter_map(answer_column);
+        vec![LexRequirement::new(order.map(by)).map(OrderingRequirements::new)]
+    }
+
     fn maintains_input_order(&self) -> Vec<bool> {
         vec![true]
     }
@@ -214,7 +232,7 @@ impl Sink for Kept {
             let sets = || spansets.iter().enumerate().flat_map(|(i, s)| std::iter::repeat_n(i, s.spans.len()));
             let texts: Vec<String> = spansets.iter().map(|s| attributes_text(&s.attributes)).collect();
             columns.push(Arc::new(sets().map(|i| i as i32 + 1).collect::<Int32Array>()));
-            columns.push(Arc::new(StringArray::from_iter_values(sets().map(|i| texts[i].as_str()))));
+            columns.push(Arc::new(sets().map(|i| Some(texts[i].as_str())).collect::<StringArray>()));
         }
         let batch = RecordBatch::try_new(self.part.schema.clone(), columns)?;
         self.batches.push(match &self.projection {

@@ -75,18 +75,17 @@ impl Error {
         Self { kind, message: message.into(), place: None, found: None, expected: Vec::new() }
     }
 
-    /// The line of `source` with the error, and below it a caret under the place. Without a
-    /// place: the message alone. Long lines are cut around the place.
+    /// The line of `source` with the error, and below it a caret under the place, with what would have fitted. Empty without
+    /// a place. Long lines are cut around the place.
     #[must_use]
     pub fn caret(&self, source: &str) -> String {
-        let Some(place) = self.place else {
-            return self.to_string();
-        };
+        let Some(place) = self.place else { return String::new() };
         let line = source.lines().nth(place.line - 1).unwrap_or("");
         let from = place.column.saturating_sub(1 + CARET_CONTEXT);
         let shown: String = line.chars().skip(from).take(2 * CARET_CONTEXT).map(|c| if c.is_control() { ' ' } else { c }).collect();
         let indent = " ".repeat(place.column - 1 - from);
-        format!("{shown}\n{indent}^ {}", self.message)
+        let expected = if self.expected.is_empty() { String::new() } else { format!(" expected {}", self.expected.join(" or ")) };
+        format!("{shown}\n{indent}^{expected}")
     }
 }
 

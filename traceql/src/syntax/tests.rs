@@ -253,7 +253,10 @@ fn bounds_hold_on_a_small_stack() {
 fn caret_points_at_the_token() {
     let text = "{ .a = 1 } |\n  { .b == 2 }";
     let shown = parse(text).map_err(|error| error.caret(text));
-    assert_eq!(shown, Err("  { .b == 2 }\n        ^ syntax error: unexpected =".to_owned()));
+    assert_eq!(shown, Err("  { .b == 2 }\n        ^".to_owned()));
+    let text = "{ .b = 2 ";
+    let shown = parse(text).map_err(|error| error.caret(text));
+    assert_eq!(shown, Err("{ .b = 2 \n         ^ expected }".to_owned()));
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub use functions::{as_service_name, exponent, float64, int32, int64, is_service
 pub use key::{decode, encode};
 
 use super::{
-    TraceqlFilter, Whole,
+    Whole,
     filter::{SPANS, column, filter_expr},
     whole::is_of_trace,
     with_whole,
@@ -37,7 +37,7 @@ use crate::{
     eval::columns_of,
     metrics::time::Intervals,
     spansets::program::plain_filters,
-    syntax::{BinaryOp, Field, FieldExpr, MetricsFn, Series},
+    syntax::{Field, FieldExpr, MetricsFn, Series},
 };
 use functions::{FieldFunction, IntervalFunction, Kind};
 use survivors::survivors;
@@ -155,9 +155,6 @@ fn stored_whole(plan: LogicalPlan, series: &Series, whole: &Whole) -> Result<Log
 /// Whether the answer depends on what is true of whole traces only, so that those in several parts must be known.
 pub fn needs_whole(series: &Series) -> bool {
     let Some(filters) = plain_filters(&series.pipeline) else { return true };
-    let asks_for_roots = |f: &FieldExpr| TraceqlFilter::new(f.clone()).is_ok_and(|f| f.asks_for_roots());
-    let filters = filters.into_iter().flat_map(|f| f.operands(BinaryOp::And)).filter(|f| !asks_for_roots(f));
-    let filters: Vec<&FieldExpr> = filters.collect();
     matches!(series.function, MetricsFn::Compare(_)) || fields_of(series, &filters).iter().flat_map(columns_of).any(|c| is_of_trace(&c))
 }
 
