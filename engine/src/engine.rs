@@ -115,6 +115,27 @@ impl Engine {
         BlockReader::open(&self.store, &self.footers, tenant, meta.clone()).await
     }
 
+    /// Which of these traces may have a part in one of these blocks, by the blooms. A block that cannot be read may hold any.
+    pub async fn may_be_in(&self, tenant: &TenantId, blocks: &[Arc<BlockMeta>], ids: &[TraceId]) -> Result<Vec<bool>> {
+        let looks = futures::stream::iter(blocks.to_vec().into_iter().map(|meta| async move {
+            match self.open_block(tenant, &meta).await {
+                Ok(block) => block.may_contain_any(ids).await,
+                // Such a block is left out of answers.
+                Err(e) if e.kind() == ErrorKind::Unsupported => Ok(vec![false; ids.len()]),
+                Err(e) => Err(e),
+            }
+        }));
+        let mut found = vec![false; ids.len()];
+        let mut looks = looks.buffer_unordered(FIND_CONCURRENCY);
+        while let Some(look) = looks.next().await {
+            match look {
+                Ok(look) => found.iter_mut().zip(look).for_each(|(f, l)| *f |= l),
+                Err(_) => return Ok(vec![true; ids.len()]),
+            }
+        }
+        Ok(found)
+    }
+
     /// All spans of a trace, wherever they are. `range` (Unix nanoseconds, inclusive) leaves out blocks outside it.
     pub async fn find_trace(&self, tenant: &TenantId, id: TraceId, range: Option<(i64, i64)>) -> Result<FoundTrace> {
         let snapshot = self.snapshot(tenant);

@@ -10,6 +10,7 @@
 pub mod api;
 pub mod config;
 pub mod eval;
+pub mod jobs;
 pub mod metrics;
 pub mod plan;
 pub mod result;
@@ -18,7 +19,7 @@ pub mod spansets;
 pub mod syntax;
 pub mod tags;
 
-pub use api::{Api, router};
+pub use api::{Api, StreamingQuerier, router};
 pub use config::Config;
 pub use metrics::{InstantRequest, RangeRequest, query_instant, query_range};
 pub use search::{SearchRequest, explain, parse, search};

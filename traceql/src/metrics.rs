@@ -4,21 +4,23 @@ mod compare;
 mod exemplars;
 pub mod time;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use datafusion::{logical_expr::LogicalPlan, physical_plan::execute_stream};
-use futures::{StreamExt, future::BoxFuture};
+use datafusion::{execution::memory_pool::MemoryReservation, logical_expr::LogicalPlan};
+use futures::future::BoxFuture;
 use tracehouse_engine::{Error, Result, TenantId};
 use tracehouse_sql::Sessions;
 
 use crate::{
+    jobs::{Job, Pace, Progress, cut},
     plan::metrics::{plan_compare, plan_series},
     result::{
-        metrics::{Assembled, InstantResponse, Operand, RangeResponse, Series, apply, assemble, combine, groups_of},
+        metrics::{Assembled, Group, InstantResponse, Merged, Operand, RangeResponse, Series, apply, assemble, combine, groups_of},
         search::SearchMetrics,
     },
-    search::{metrics_of, parse},
-    syntax::{self, Metrics, MetricsExpr, MetricsFn, Query, Root, Static},
+    search::parse,
+    spansets::program::plain_filters,
+    syntax::{self, Metrics, MetricsExpr, MetricsFn, Query, Root, SecondStage, Static},
 };
 use time::Intervals;
 
@@ -55,6 +57,16 @@ pub struct InstantRequest {
     pub series_max: usize,
 }
 
+/// Hears of a metrics query while it runs.
+pub trait Watch: Send {
+    /// How far it is; called now and then.
+    fn progress(&mut self, so_far: SearchMetrics);
+
+    /// Samples that are in the answer as they are: no span that is still to be read lies in their intervals. The final answer
+    /// has them too.
+    fn complete(&mut self, part: RangeResponse);
+}
+
 /// Runs a range query to its end.
 pub async fn query_range(sessions: &Sessions, tenant: &TenantId, request: &RangeRequest) -> Result<RangeResponse> {
     let query = parse(&request.query)?;
@@ -63,7 +75,49 @@ pub async fn query_range(sessions: &Sessions, tenant: &TenantId, request: &Range
     let exemplars = exemplars_of(&query, request.exemplars);
     let mut run = Run::new(sessions, tenant, intervals, exemplars, &metrics.expr);
     let series = run.metrics(metrics).await?;
-    Ok(RangeResponse::new(series, &intervals, run.cost, request.series_max))
+    Ok(RangeResponse::new(series, &intervals, run.progress.whole(), request.series_max))
+}
+
+/// Runs a range query to its end, and tells what is complete on the way, the newest intervals first.
+pub async fn query_range_growing(
+    sessions: &Sessions,
+    tenant: &TenantId,
+    request: &RangeRequest,
+    pace: &Pace,
+    watch: &mut dyn Watch,
+) -> Result<RangeResponse> {
+    let query = parse(&request.query)?;
+    let metrics = metrics_query(&query)?;
+    let intervals = Intervals::range(request.start, request.end, request.step);
+    let sessions = &sessions.reading(sessions.snapshot(tenant));
+    let mut run = Run::new(sessions, tenant, intervals, exemplars_of(&query, request.exemplars), &metrics.expr);
+    let (jobs, total) = cut(sessions, tenant, Some((intervals.start, intervals.end())), pace.job_bytes);
+    run.progress = Progress::new(pace, total);
+    if jobs.len() > 1 && grows(metrics) {
+        run.jobs = Some(Jobs { jobs, second: &metrics.second, series_max: request.series_max });
+    }
+    run.watch = Some(watch);
+    let series = run.metrics(metrics).await?;
+    Ok(RangeResponse::new(series, &intervals, run.progress.whole(), request.series_max))
+}
+
+/// Runs an instant query to its end, with signs of life on the way.
+pub async fn query_instant_growing(
+    sessions: &Sessions,
+    tenant: &TenantId,
+    request: &InstantRequest,
+    pace: &Pace,
+    watch: &mut dyn Watch,
+) -> Result<InstantResponse> {
+    let query = parse(&request.query)?;
+    let metrics = metrics_query(&query)?;
+    let intervals = Intervals::instant(request.start, request.end);
+    let sessions = &sessions.reading(sessions.snapshot(tenant));
+    let mut run = Run::new(sessions, tenant, intervals, 0, &metrics.expr);
+    run.progress = Progress::new(pace, cut(sessions, tenant, Some((request.start, request.end)), u64::MAX).1);
+    run.watch = Some(watch);
+    let series = run.metrics(metrics).await?;
+    Ok(InstantResponse::new(series, run.progress.whole(), request.series_max))
 }
 
 /// Runs an instant query to its end.
@@ -73,7 +127,7 @@ pub async fn query_instant(sessions: &Sessions, tenant: &TenantId, request: &Ins
     let intervals = Intervals::instant(request.start, request.end);
     let mut run = Run::new(sessions, tenant, intervals, 0, &metrics.expr);
     let series = run.metrics(metrics).await?;
-    Ok(InstantResponse::new(series, run.cost, request.series_max))
+    Ok(InstantResponse::new(series, run.progress.whole(), request.series_max))
 }
 
 /// The plans of a range query as text, as EXPLAIN shows them.
@@ -119,6 +173,24 @@ fn series_of(expr: &MetricsExpr) -> Vec<&syntax::Series> {
     }
 }
 
+/// Whether the samples of an interval can be told before those of others: each span decides by itself, and no stage compares
+/// series that may not be known yet.
+fn grows(metrics: &Metrics) -> bool {
+    let MetricsExpr::Series(series) = &metrics.expr else { return false };
+    let ranks = |s: &SecondStage| matches!(s, SecondStage::TopK(_) | SecondStage::BottomK(_));
+    !matches!(series.function, MetricsFn::Compare(_))
+        && plain_filters(&series.pipeline).is_some()
+        && !series.second.iter().chain(&metrics.second).any(ranks)
+}
+
+/// What a query is cut into.
+struct Jobs<'a> {
+    jobs: Vec<Job>,
+    /// The stages behind those of the series.
+    second: &'a [SecondStage],
+    series_max: usize,
+}
+
 /// A running query.
 struct Run<'a> {
     sessions: &'a Sessions,
@@ -128,13 +200,15 @@ struct Run<'a> {
     exemplars: usize,
     /// First stages that are done, by their text: equal ones run once.
     done: HashMap<String, Vec<Series>>,
-    cost: SearchMetrics,
+    progress: Progress,
+    watch: Option<&'a mut dyn Watch>,
+    jobs: Option<Jobs<'a>>,
 }
 
 impl<'a> Run<'a> {
     fn new(sessions: &'a Sessions, tenant: &'a TenantId, intervals: Intervals, exemplars: usize, expr: &MetricsExpr) -> Self {
         let exemplars = exemplars / series_of(expr).len().max(1);
-        Self { sessions, tenant, intervals, exemplars, done: HashMap::new(), cost: SearchMetrics::default() }
+        Self { sessions, tenant, intervals, exemplars, done: HashMap::new(), progress: Progress::silent(), watch: None, jobs: None }
     }
 
     async fn metrics(&mut self, metrics: &Metrics) -> Result<Vec<Series>> {
@@ -179,9 +253,11 @@ impl<'a> Run<'a> {
         if let MetricsFn::Compare(compare) = &series.function {
             return self.compare(series, compare).await;
         }
-        let plan = plan_series(self.sessions, self.tenant, series, &self.intervals, self.exemplars > 0)?;
-        let mut groups = Vec::new();
-        self.rows(plan.plan, |batch| groups_of(batch, &plan.outputs, &mut groups)).await?;
+        let groups = match self.jobs.take() {
+            Some(jobs) => self.groups_of_jobs(series, jobs).await?,
+            None => self.groups(self.sessions, series).await?,
+        };
+        let _memory = self.room_for(&groups)?;
         let Assembled { series: mut found, groups } = assemble(series, &self.intervals, groups)?;
         if self.exemplars > 0 {
             self.exemplars(series, &mut found, &groups).await?;
@@ -189,16 +265,70 @@ impl<'a> Run<'a> {
         Ok(found)
     }
 
+    /// Runs the plan of a first stage over what these sessions read.
+    async fn groups(&mut self, sessions: &Sessions, series: &syntax::Series) -> Result<Vec<Group>> {
+        let plan = plan_series(sessions, self.tenant, series, &self.intervals, self.exemplars > 0)?;
+        let mut groups = Vec::new();
+        self.rows(plan.plan, |batch| groups_of(batch, &plan.outputs, &mut groups)).await?;
+        Ok(groups)
+    }
+
+    /// Runs the plan of a first stage job by job, and tells what is complete after each.
+    async fn groups_of_jobs(&mut self, series: &syntax::Series, jobs: Jobs<'_>) -> Result<Vec<Group>> {
+        let mut merged = Merged::new(&series.function);
+        let mut told_from = i64::MAX;
+        for job in jobs.jobs {
+            merged.add(self.groups(&job.sessions, series).await?);
+            if job.rest.is_empty() {
+                break;
+            }
+            let groups: Vec<Group> = merged.groups().cloned().collect();
+            let _memory = self.room_for(&groups)?;
+            let mut part = assemble(series, &self.intervals, groups)?.series;
+            self.keep_between(&mut part, job.watermark, told_from);
+            apply(&series.second, &mut part);
+            crate::result::metrics::drop_empty(&mut part);
+            apply(jobs.second, &mut part);
+            told_from = told_from.min(job.watermark);
+            let part = RangeResponse::new(part, &self.intervals, self.progress.so_far(SearchMetrics::default()), jobs.series_max);
+            // Which series are cut off is known in the end only.
+            if let Some(watch) = self.watch.as_mut().filter(|_| part.partial.is_none() && !part.series.is_empty()) {
+                watch.complete(part);
+            }
+        }
+        Ok(merged.into_groups())
+    }
+
+    /// Keeps the values of the intervals that begin at `from` or later and before `to` (Unix nanoseconds).
+    fn keep_between(&self, series: &mut [Series], from: i64, to: i64) {
+        for values in series.iter_mut().map(|s| &mut s.values) {
+            for (i, value) in values.iter_mut().enumerate() {
+                let begin = self.intervals.end_of(i).saturating_sub(self.intervals.step);
+                if begin < from || begin >= to {
+                    *value = f64::NAN;
+                }
+            }
+        }
+    }
+
+    /// Memory for the series of these groups: a value an interval, whether there is one or not.
+    fn room_for(&self, groups: &[Group]) -> Result<MemoryReservation> {
+        let keys: HashSet<&[u8]> = groups.iter().map(|g| g.key.as_slice()).collect();
+        let exponents: HashSet<i32> = groups.iter().map(|g| g.exponent).collect();
+        let values = keys.len().saturating_mul(exponents.len()).saturating_mul(self.intervals.count);
+        self.sessions.reserve("series of a metrics query", values.saturating_mul(size_of::<f64>()))
+    }
+
     /// Runs a plan, hands its batches over, and adds up what it has cost.
     async fn rows(&mut self, plan: LogicalPlan, mut each: impl FnMut(&arrow::array::RecordBatch) -> Result<()>) -> Result<()> {
         let frame = self.sessions.frame(self.tenant, plan)?;
-        let context = std::sync::Arc::new(frame.task_ctx());
-        let physical = frame.create_physical_plan().await?;
-        let mut batches = execute_stream(physical.clone(), context)?;
-        while let Some(batch) = batches.next().await {
+        let mut execution = self.sessions.execute(frame).await?;
+        let watch = &mut self.watch;
+        let mut sign = |so_far| watch.iter_mut().for_each(|w| w.progress(so_far));
+        while let Some(batch) = self.progress.next(&mut execution, &mut sign).await {
             each(&batch?)?;
         }
-        self.cost = self.cost.plus(metrics_of(physical.as_ref()));
+        self.progress.end(execution.plan.as_ref());
         Ok(())
     }
 }

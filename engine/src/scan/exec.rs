@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use arrow::{
-    array::{Array, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array},
+    array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array},
     compute::prep_null_mask_filter,
     datatypes::SchemaRef,
 };
@@ -109,6 +109,7 @@ impl SpanScanExec {
             traces: counter("traces_scanned"),
             bytes: counter("bytes_scanned"),
             requests: counter("store_requests"),
+            chunks: counter("chunks_scanned"),
         }
     }
 }
@@ -204,6 +205,7 @@ struct ChunkReader {
     traces: Count,
     bytes: Count,
     requests: Count,
+    chunks: Count,
 }
 
 impl ChunkReader {
@@ -212,7 +214,7 @@ impl ChunkReader {
         let selection = match &self.predicate {
             Some(predicate) => {
                 chunk.load(&self.filter_columns).await?;
-                Some(self.select(predicate, chunk.as_mut())?)
+                Some(self.select(predicate, chunk.as_mut()).await?)
             }
             None => None,
         };
@@ -222,7 +224,7 @@ impl ChunkReader {
             chunk.load(&self.output_columns).await?;
             let _timer = self.baseline.elapsed_compute().timer();
             let whole = selection.filter(|s| s.len() < chunk.span_count());
-            let arrays = self.output_columns.iter().map(|c| chunk.column(c, whole.as_ref())).collect::<Result<Vec<_>>>()?;
+            let arrays = columns(chunk.as_mut(), &self.output_columns, whole.as_ref()).await?;
             let batch =
                 RecordBatch::try_new_with_options(self.schema.clone(), arrays, &RecordBatchOptions::new().with_row_count(Some(rows)))?;
             batches.extend((0..rows).step_by(self.batch_rows).map(|at| batch.slice(at, self.batch_rows.min(rows - at))));
@@ -232,17 +234,18 @@ impl ChunkReader {
         self.traces.add(stats.traces as usize);
         self.bytes.add(stats.bytes_read as usize);
         self.requests.add(stats.requests as usize);
+        self.chunks.add(1);
         self.baseline.record_output(rows);
         Ok(batches)
     }
 
     /// Numbers of the spans for which the predicate is true.
-    fn select(&self, predicate: &Arc<dyn PhysicalExpr>, chunk: &mut dyn SpanChunk) -> Result<UInt32Array> {
+    async fn select(&self, predicate: &Arc<dyn PhysicalExpr>, chunk: &mut dyn SpanChunk) -> Result<UInt32Array> {
         let _timer = self.baseline.elapsed_compute().timer();
         let count = chunk.span_count();
         // The predicate's column numbers are those of the whole table; columns it does not use are left out.
         let schema = Arc::new(self.all.project(&self.filter_at)?);
-        let arrays = self.filter_columns.iter().map(|c| chunk.column(c, None)).collect::<Result<Vec<_>>>()?;
+        let arrays = columns(chunk, &self.filter_columns, None).await?;
         let batch = RecordBatch::try_new_with_options(schema.clone(), arrays, &RecordBatchOptions::new().with_row_count(Some(count)))?;
         let predicate = datafusion::physical_expr::utils::reassign_expr_columns(predicate.clone(), &schema)?;
         let value = predicate.evaluate(&batch)?.into_array(count)?;
@@ -250,4 +253,14 @@ impl ChunkReader {
         let mask: BooleanArray = if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() };
         Ok(mask.values().set_indices().map(|i| i as u32).collect::<Vec<_>>().into())
     }
+}
+
+/// The values of loaded columns. Between two of them the query can be stopped.
+async fn columns(chunk: &mut dyn SpanChunk, wanted: &[SpanColumn], selection: Option<&UInt32Array>) -> Result<Vec<ArrayRef>> {
+    let mut arrays = Vec::with_capacity(wanted.len());
+    for column in wanted {
+        tokio::task::yield_now().await;
+        arrays.push(chunk.column(column, selection)?);
+    }
+    Ok(arrays)
 }

@@ -18,7 +18,7 @@ use super::{
     columns::{SpanColumn, SpanField, schema_of},
     exec::ScanUnit,
 };
-use crate::{Engine, error::Result, tenant::TenantId};
+use crate::{Engine, Snapshot, error::Result, tenant::TenantId};
 
 /// The spans of one tenant as a DataFusion table.
 #[derive(Debug)]
@@ -28,6 +28,7 @@ pub struct SpansTable {
     columns: Arc<[SpanColumn]>,
     schema: SchemaRef,
     blocks_within: Option<(i64, i64)>,
+    parts: Option<Arc<Snapshot>>,
 }
 
 impl SpansTable {
@@ -40,7 +41,7 @@ impl SpansTable {
     pub fn with_columns(engine: Arc<Engine>, tenant: TenantId, more: impl IntoIterator<Item = SpanColumn>) -> Self {
         let columns: Arc<[SpanColumn]> = SpanField::ALL.into_iter().map(SpanColumn::Field).chain(more).collect();
         let schema = schema_of(&columns);
-        Self { engine, tenant, columns, schema, blocks_within: None }
+        Self { engine, tenant, columns, schema, blocks_within: None, parts: None }
     }
 
     /// Leaves out blocks whose time range does not overlap this one (Unix nanoseconds, inclusive); spans of the others stay.
@@ -50,9 +51,19 @@ impl SpansTable {
         self
     }
 
+    /// Reads these blocks and live spans and no others; without them, what there is when the scan is planned.
+    #[must_use]
+    pub fn reading(mut self, parts: Option<Arc<Snapshot>>) -> Self {
+        self.parts = parts;
+        self
+    }
+
     /// The units of work of a scan that starts now.
     async fn units(&self, prune: &super::prune::Pruning) -> Result<Vec<ScanUnit>> {
-        let snapshot = self.engine.snapshot(&self.tenant);
+        let snapshot = match &self.parts {
+            Some(parts) => parts.as_ref().clone(),
+            None => self.engine.snapshot(&self.tenant),
+        };
         let mut units = Vec::new();
         for segment in snapshot.live {
             units.extend(live_units(segment.traces, self.engine.config().live_chunk_spans));

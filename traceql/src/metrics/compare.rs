@@ -36,7 +36,7 @@ impl Run<'_> {
             return Ok(());
         }
         let plan = plan_check(self.sessions, self.tenant, series, &self.intervals, &suspects)?;
-        let cost = self.cost;
+        let cost = self.progress.cost;
         let mut typed = vec![0i64; suspects.len()];
         self.rows(plan, |batch| {
             for (sum, array) in typed.iter_mut().zip(batch.columns()) {
@@ -46,7 +46,8 @@ impl Run<'_> {
         })
         .await?;
         // The spans were counted by the first plan.
-        self.cost = crate::result::search::SearchMetrics { inspected_bytes: self.cost.inspected_bytes, ..cost };
+        let inspected_bytes = self.progress.cost.inspected_bytes;
+        self.progress.cost = crate::result::search::SearchMetrics { inspected_bytes, ..cost };
         for (field, _) in suspects.iter().zip(typed).filter(|(_, typed)| *typed == 0) {
             compared.forget_texts(field);
         }

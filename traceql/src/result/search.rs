@@ -167,7 +167,7 @@ pub struct SearchResult<'a> {
     dropped: HashSet<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Found {
     summary: TraceSummary,
     end: i64,
@@ -239,6 +239,20 @@ impl<'a> SearchResult<'a> {
             self.traces.remove(&id);
             self.dropped.insert(id);
         }
+    }
+
+    /// Of the traces found so far, those in the answer that start after `watermark` (Unix nanoseconds), newest first, by their
+    /// full ids.
+    pub fn newest_after(&self, watermark: i64) -> Vec<String> {
+        let mut found: Vec<(u64, &String)> = self.traces.iter().map(|(id, f)| (f.summary.start_time_unix_nano, id)).collect();
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.truncate(self.limit);
+        found.into_iter().take_while(|(start, _)| *start as i64 > watermark).map(|(_, id)| id.clone()).collect()
+    }
+
+    /// What the answer shows of a trace, as far as it is known.
+    pub fn summary(&self, id: &str) -> Option<TraceSummary> {
+        self.traces.get(id).cloned().map(Found::finish)
     }
 
     /// The answer.

@@ -19,10 +19,9 @@ pub mod structural;
 use std::{ops::Range, sync::Arc};
 
 use arrow::array::RecordBatch;
-use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use futures::StreamExt;
 use tracehouse_engine::{Result, TenantId};
-use tracehouse_sql::Sessions;
+use tracehouse_sql::{Execution, Sessions};
 
 use crate::{
     plan::{SpansetPlan, plan_positions},
@@ -72,15 +71,6 @@ impl Evaluator {
         })
     }
 
-    /// Takes all rows, puts what survives into `sink`, and says what looking up trees has cost.
-    pub async fn run(mut self, mut rows: SendableRecordBatchStream, sink: &mut impl Sink) -> Result<SearchMetrics> {
-        while let Some(batch) = rows.next().await {
-            self.push(batch?, sink).await?;
-        }
-        self.finish(sink).await?;
-        Ok(self.cost)
-    }
-
     /// Takes some rows, ordered by trace.
     pub async fn push(&mut self, batch: RecordBatch, sink: &mut impl Sink) -> Result<()> {
         for chunk in self.chunks.push(batch)? {
@@ -98,6 +88,11 @@ impl Evaluator {
             self.evaluate(&chunk, sink)?;
         }
         self.repair(sink).await
+    }
+
+    /// What looking up trees has cost.
+    pub fn cost(&self) -> SearchMetrics {
+        self.cost
     }
 
     /// Evaluates the traces of a chunk, each of which is whole; puts aside those whose tree must be looked up.
@@ -126,17 +121,15 @@ impl Evaluator {
         if waiting.traces() == 0 {
             return Ok(());
         }
-        let plan = plan_positions(&self.sessions, &self.tenant, &waiting.ids()?)?;
-        let frame = self.sessions.frame(&self.tenant, plan)?;
-        let context = Arc::new(frame.task_ctx());
-        let physical = frame.create_physical_plan().await?;
-        let mut rows = execute_stream(physical.clone(), context)?;
+        let positions = plan_positions(&self.sessions, &self.tenant, &waiting.ids()?)?;
+        let frame = self.sessions.frame(&self.tenant, positions)?;
+        let Execution { plan, mut rows } = self.sessions.execute(frame).await?;
         let mut known = Known::default();
         while let Some(batch) = rows.next().await {
             known.add(&batch?)?;
         }
         // The spans were counted when they were first read.
-        self.cost.inspected_bytes += metrics_of(physical.as_ref()).inspected_bytes;
+        self.cost.inspected_bytes += metrics_of(plan.as_ref()).inspected_bytes;
         for chunk in waiting.into_chunks() {
             let trace = self.rows.trace(&chunk, 0..chunk.num_rows())?;
             let mut spans = self.rows.spans(&chunk)?;

@@ -15,7 +15,7 @@ use datafusion::{
     error::{DataFusionError, Result as DfResult},
     execution::TaskContext,
     logical_expr::{LogicalPlan, LogicalPlanBuilder},
-    physical_plan::{SendableRecordBatchStream, execute_stream, stream::RecordBatchStreamAdapter, streaming::PartitionStream},
+    physical_plan::{SendableRecordBatchStream, stream::RecordBatchStreamAdapter, streaming::PartitionStream},
 };
 use futures::{StreamExt, stream};
 use tracehouse_engine::{
@@ -75,8 +75,7 @@ impl PartitionStream for Survivors {
         let (spansets, schema) = (self.spansets.clone(), self.schema.clone());
         let start = async move {
             let frame = sessions.frame(&tenant, plan)?;
-            let context = Arc::new(frame.task_ctx());
-            let rows = execute_stream(frame.create_physical_plan().await?, context)?;
+            let rows = sessions.stream(frame).await?;
             let evaluator = Evaluator::new(&sessions, &tenant, &spansets)?;
             DfResult::Ok(stream::try_unfold(Some((evaluator, rows)), move |state| next(state, schema.clone())))
         };
