@@ -14,5 +14,7 @@ mod compat;
 mod crash;
 mod data;
 mod fuzz;
+mod limits;
 mod scripts;
+mod streaming;
 mod tidy;

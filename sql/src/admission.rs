@@ -298,7 +298,7 @@ mod tests {
         assert_eq!(gate.admit(&"c".parse().unwrap(), later()).await.unwrap_err().kind(), ErrorKind::TooMany);
         assert_eq!(gate.stats().rejected, 2);
         // Whoever leaves makes room, before and after it was its turn.
-        queue.remove(0);
+        drop(queue.remove(0));
         queue.push(waiting(&gate, "c").await);
         drop(running);
         assert_eq!(gate.stats().running, 1);

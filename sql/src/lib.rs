@@ -13,6 +13,6 @@ mod tables;
 
 pub use admission::AdmissionStats;
 pub use config::Config;
-pub use query::Execution;
+pub use query::{Execution, HeldMemory};
 pub use session::{Extensions, SessionExtension, Sessions};
 pub use tables::{CATALOG, SCHEMA, describe_tables_markdown};

@@ -43,10 +43,9 @@ impl QueryMemory {
                     self.bytes_max
                 ),
             ),
-            false => (
-                ErrorKind::TooMany,
-                "the queries that run now hold all memory: ask again later, or raise sql.memory_bytes_max".to_owned(),
-            ),
+            false => {
+                (ErrorKind::TooMany, "the queries that run now hold all memory: ask again later, or raise sql.memory_bytes_max".to_owned())
+            }
         };
         tracing::info!(%error, "query refused: {text}");
         Error::new(kind, text).into()
@@ -87,7 +86,8 @@ impl MemoryPool for QueryMemory {
         if self.used.fetch_update(Relaxed, Relaxed, fits).is_err() {
             self.refused.store(true, Relaxed);
             // This variant, because it is what makes operators spill.
-            let text = format!("{additional} bytes more for {} are over the query's {} bytes", reservation.consumer().name(), self.bytes_max);
+            let text =
+                format!("{additional} bytes more for {} are over the query's {} bytes", reservation.consumer().name(), self.bytes_max);
             return Err(DataFusionError::ResourcesExhausted(text));
         }
         self.all.try_grow(reservation, additional).inspect_err(|_| {

@@ -2,7 +2,10 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -11,7 +14,11 @@ use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
     common::runtime::SpawnedTask,
     error::{DataFusionError, Result as DfResult},
-    execution::{RecordBatchStream, SendableRecordBatchStream, memory_pool::MemoryPool, runtime_env::RuntimeEnv},
+    execution::{
+        RecordBatchStream, SendableRecordBatchStream,
+        memory_pool::{MemoryPool, MemoryReservation},
+        runtime_env::RuntimeEnv,
+    },
     physical_plan::ExecutionPlan,
 };
 use futures::{Stream, StreamExt};
@@ -35,6 +42,8 @@ pub struct Admitted {
     /// The environment of its plans: that of all, with this query's memory.
     pub runtime: Arc<RuntimeEnv>,
     memory: Arc<QueryMemory>,
+    /// Whether it was counted as too late.
+    late: AtomicBool,
     admission: Arc<Admission>,
     _permit: Permit,
 }
@@ -52,7 +61,7 @@ impl Admitted {
         let memory = Arc::new(QueryMemory::new(runtime.memory_pool.clone(), bytes_max));
         let pool: Arc<dyn MemoryPool> = memory.clone();
         let runtime = Arc::new(RuntimeEnv { memory_pool: pool, ..runtime.clone() });
-        Ok(Self { deadline, runtime, memory, admission: admission.clone(), _permit: permit })
+        Ok(Self { deadline, runtime, memory, late: AtomicBool::new(false), admission: admission.clone(), _permit: permit })
     }
 
     /// An error of its memory, told apart.
@@ -64,11 +73,39 @@ impl Admitted {
     pub async fn within<T>(&self, query: impl Future<Output = Result<T>>) -> Result<T> {
         match tokio::time::timeout_at(self.deadline, query).await {
             Ok(answer) => answer,
-            Err(_) => {
-                self.admission.count_timeout();
-                Err(too_late())
-            }
+            Err(_) => Err(self.too_late()),
         }
+    }
+
+    /// The error of a query that is cut off; counts it, once.
+    fn too_late(&self) -> Error {
+        if !self.late.swap(true, Relaxed) {
+            self.admission.count_timeout();
+        }
+        too_late()
+    }
+}
+
+/// Memory of a query, given back when dropped.
+#[derive(Debug)]
+pub struct HeldMemory {
+    reservation: MemoryReservation,
+    query: Option<Arc<Admitted>>,
+}
+
+impl HeldMemory {
+    /// A reservation, and the query whose bounds it keeps.
+    pub fn new(reservation: MemoryReservation, query: Option<Arc<Admitted>>) -> Self {
+        Self { reservation, query }
+    }
+
+    /// Holds so many bytes from now on.
+    pub fn resize(&self, bytes: usize) -> Result<()> {
+        let resized = self.reservation.try_resize(bytes);
+        resized.map_err(|e| match &self.query {
+            Some(query) => query.explain(e).into(),
+            None => e.into(),
+        })
     }
 }
 
@@ -141,6 +178,7 @@ impl Stream for BoundedRows {
             }
             Poll::Pending if self.deadline.as_mut().poll(context).is_ready() => {
                 self.ended = true;
+                cut_off(&self.running);
                 Poll::Ready(Some(Err(too_late().into())))
             }
             Poll::Pending => Poll::Pending,
@@ -158,7 +196,7 @@ impl RecordBatchStream for BoundedRows {
 fn cut_off(running: &Mutex<Option<Running>>) -> bool {
     let Ok(mut running) = running.try_lock() else { return false };
     if let Some(running) = running.take() {
-        running.query.admission.count_timeout();
+        running.query.too_late();
     }
     true
 }

@@ -12,7 +12,7 @@ use datafusion::{
         SendableRecordBatchStream, SessionState, SessionStateBuilder,
         context::QueryPlanner,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
-        memory_pool::{FairSpillPool, MemoryConsumer, MemoryReservation, TrackConsumersPool},
+        memory_pool::{FairSpillPool, MemoryConsumer, TrackConsumersPool},
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF},
@@ -33,7 +33,7 @@ use crate::{
     admission::{Admission, AdmissionStats},
     config::Config,
     functions, guard, placeholders,
-    query::{Admitted, BoundedRows, Execution},
+    query::{Admitted, BoundedRows, Execution, HeldMemory},
     tables::{CATALOG, SCHEMA, TenantTables},
 };
 
@@ -125,9 +125,7 @@ impl Sessions {
         let deadline = Instant::now() + Duration::from_secs(self.config.query_timeout_seconds.max(1));
         let bytes_max = usize::try_from(self.config.query_memory_bytes_max).unwrap_or(usize::MAX);
         let query = Admitted::wait(&self.admission, tenant, deadline, self.template.runtime_env(), bytes_max).await?;
-        let mut template = self.template.as_ref().clone();
-        template = SessionStateBuilder::new_from_existing(template).with_runtime_env(query.runtime.clone()).build();
-        Ok(Self { template: Arc::new(template), query: Some(Arc::new(query)), ..self.clone() })
+        Ok(Self { query: Some(Arc::new(query)), ..self.clone() })
     }
 
     /// Admits a query and runs it until its deadline at most. Dropping the future stops it.
@@ -153,14 +151,10 @@ impl Sessions {
         self.admission.stats()
     }
 
-    /// Memory for what is kept outside of plans, within the same bounds; given back when dropped.
-    pub fn reserve(&self, what: &'static str, bytes: usize) -> Result<MemoryReservation> {
-        let reservation = MemoryConsumer::new(what).register(&self.template.runtime_env().memory_pool);
-        match (reservation.try_grow(bytes), &self.query) {
-            (Ok(()), _) => Ok(reservation),
-            (Err(e), Some(query)) => Err(query.explain(e).into()),
-            (Err(e), None) => Err(e.into()),
-        }
+    /// Memory for what is kept outside of plans, within the same bounds.
+    pub fn memory(&self, what: &'static str) -> HeldMemory {
+        let runtime = self.query.as_ref().map_or_else(|| self.template.runtime_env(), |q| &q.runtime);
+        HeldMemory::new(MemoryConsumer::new(what).register(&runtime.memory_pool), self.query.clone())
     }
 
     /// The engine below.
@@ -210,9 +204,12 @@ impl Sessions {
 
     /// Starts a plan: the one place where plans are run.
     pub async fn execute(&self, frame: DataFrame) -> Result<Execution> {
-        let context = Arc::new(frame.task_ctx());
+        let mut context = frame.task_ctx();
+        if let Some(query) = &self.query {
+            context = context.with_runtime(query.runtime.clone());
+        }
         let plan = frame.create_physical_plan().await?;
-        let rows = execute_stream(plan.clone(), context)?;
+        let rows = execute_stream(plan.clone(), Arc::new(context))?;
         let rows = match &self.query {
             Some(query) => Box::pin(BoundedRows::new(rows, query.clone())),
             None => rows,

@@ -105,7 +105,9 @@ fn wrong_files_of_tls_are_named() {
     assert_eq!(error(&|_| {}), "");
     assert!(error(&|c| c.tls_key_file.clear()).contains("server.tls_key_file is not"));
     assert!(error(&|c| c.tls_cert_file.clear()).contains("server.tls_cert_file is not"));
-    assert!(error(&|c| c.tls_cert_file = "/nowhere/cert.pem".to_owned()).contains("server.tls_cert_file /nowhere/cert.pem: cannot be read"));
+    assert!(
+        error(&|c| c.tls_cert_file = "/nowhere/cert.pem".to_owned()).contains("server.tls_cert_file /nowhere/cert.pem: cannot be read")
+    );
     assert!(error(&|c| c.tls_cert_file.clone_from(&c.tls_key_file)).contains("holds no certificate"));
     assert!(error(&|c| c.tls_key_file.clone_from(&c.tls_cert_file)).contains("server.tls_key_file"));
     assert!(error(&|c| c.tls_key_file.clone_from(&other.config.tls_key_file)).contains("does not belong to the certificate"));

@@ -111,11 +111,7 @@ impl Progress {
     }
 
     /// The next rows of a plan; `sign` is called with the cost so far while they are waited for.
-    pub async fn next(
-        &mut self,
-        execution: &mut Execution,
-        sign: &mut (dyn FnMut(SearchMetrics) + Send),
-    ) -> Option<DfResult<RecordBatch>> {
+    pub async fn next(&mut self, execution: &mut Execution, sign: &mut (dyn FnMut(SearchMetrics) + Send)) -> Option<DfResult<RecordBatch>> {
         loop {
             let Some(interval) = &mut self.interval else { return execution.rows.next().await };
             tokio::select! {

@@ -10,6 +10,7 @@
 pub mod api;
 pub mod config;
 pub mod eval;
+pub mod growing;
 pub mod jobs;
 pub mod metrics;
 pub mod plan;

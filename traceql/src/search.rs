@@ -1,17 +1,15 @@
 //! A search from its text to its answer; the HTTP API and the command line both call it.
 
-use std::{collections::HashSet, sync::Arc};
-
 use datafusion::physical_plan::ExecutionPlan;
-use tracehouse_engine::{Error, ErrorKind, Result, TenantId, TraceId, block::BlockMeta};
+use tracehouse_engine::{Error, ErrorKind, Result, TenantId};
 use tracehouse_sql::Sessions;
 
 use crate::{
     eval::{Regexes, compile_regex},
-    jobs::{Pace, Progress, cut},
+    growing::run,
+    jobs::Progress,
     plan::{Condition, SearchPlan, plan_search},
-    result::search::{SearchMetrics, SearchResponse, SearchResult, TraceSummary},
-    spansets::Evaluator,
+    result::search::{SearchMetrics, SearchResponse, SearchResult},
     syntax::{self, Query, Static},
 };
 
@@ -43,16 +41,6 @@ fn syntax_error(e: syntax::Error) -> Error {
     Error::new(kind, format!("invalid TraceQL query: {e}"))
 }
 
-/// Hears of a search while it runs.
-pub trait Watch: Send {
-    /// How far it is; called now and then.
-    fn progress(&mut self, so_far: SearchMetrics);
-
-    /// These traces are in the answer, as they are: nothing that is still to be read changes them or pushes them out. The final
-    /// answer has them too.
-    fn found(&mut self, traces: Vec<TraceSummary>, so_far: SearchMetrics);
-}
-
 /// Runs a search to its end.
 pub async fn search(sessions: &Sessions, tenant: &TenantId, request: &SearchRequest) -> Result<SearchResponse> {
     let query = parse(&request.query)?;
@@ -62,80 +50,6 @@ pub async fn search(sessions: &Sessions, tenant: &TenantId, request: &SearchRequ
     let mut progress = Progress::silent();
     run(sessions, tenant, &plan, &mut result, &mut progress, &mut |_| {}).await?;
     Ok(result.finish(progress.whole()))
-}
-
-/// Runs a search to its end, or until nothing older can be in its answer, and tells what is final on the way.
-pub async fn search_growing(
-    sessions: &Sessions,
-    tenant: &TenantId,
-    request: &SearchRequest,
-    pace: &Pace,
-    watch: &mut dyn Watch,
-) -> Result<SearchResponse> {
-    let query = parse(&request.query)?;
-    let plan = plan_search(sessions, tenant, &query, request.range)?;
-    let regexes = shown_regexes(&plan)?;
-    let mut result = SearchResult::new(&plan, &regexes, request.limit, request.spans_per_span_set);
-    // Where spans of a trace are looked at together, all blocks must be read together.
-    let (jobs, total) = match plan.spansets {
-        Some(_) => cut(sessions, tenant, None, u64::MAX),
-        None => cut(sessions, tenant, request.range, pace.job_bytes),
-    };
-    let mut progress = Progress::new(pace, total);
-    let mut told = HashSet::new();
-    for job in jobs {
-        let part = plan_search(&job.sessions, tenant, &query, request.range)?;
-        run(&job.sessions, tenant, &part, &mut result, &mut progress, &mut |so_far| watch.progress(so_far)).await?;
-        if job.rest.is_empty() {
-            break;
-        }
-        let newest = result.newest_after(job.watermark);
-        let open: Vec<String> = newest.iter().filter(|id| !told.contains(*id)).cloned().collect();
-        let whole = without_parts_in(sessions, tenant, &job.rest, open).await?;
-        if !whole.is_empty() {
-            watch.found(whole.iter().filter_map(|id| result.summary(id)).collect(), progress.so_far(SearchMetrics::default()));
-            told.extend(whole);
-        }
-        if newest.len() >= request.limit && newest.iter().all(|id| told.contains(id)) {
-            break;
-        }
-    }
-    Ok(result.finish(progress.whole()))
-}
-
-/// Runs the plan of a search over what its sessions read.
-async fn run(
-    sessions: &Sessions,
-    tenant: &TenantId,
-    plan: &SearchPlan,
-    result: &mut SearchResult<'_>,
-    progress: &mut Progress,
-    sign: &mut (dyn FnMut(SearchMetrics) + Send),
-) -> Result<()> {
-    let mut execution = sessions.execute(sessions.frame(tenant, plan.plan.clone())?).await?;
-    let mut evaluator = plan.spansets.as_ref().map(|spansets| Evaluator::new(sessions, tenant, spansets)).transpose()?;
-    while let Some(batch) = progress.next(&mut execution, sign).await {
-        match &mut evaluator {
-            Some(evaluator) => evaluator.push(batch?, result).await?,
-            None => result.add(&batch?)?,
-        }
-    }
-    progress.end(execution.plan.as_ref());
-    if let Some(mut evaluator) = evaluator {
-        evaluator.finish(result).await?;
-        progress.cost = progress.cost.plus(evaluator.cost());
-    }
-    Ok(())
-}
-
-/// The traces of which none of these blocks holds a part.
-async fn without_parts_in(sessions: &Sessions, tenant: &TenantId, blocks: &[Arc<BlockMeta>], traces: Vec<String>) -> Result<Vec<String>> {
-    if traces.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids = traces.iter().map(|id| id.parse()).collect::<Result<Vec<TraceId>>>()?;
-    let split = sessions.engine().may_be_in(tenant, blocks, &ids).await?;
-    Ok(traces.into_iter().zip(split).filter(|(_, split)| !split).map(|(id, _)| id).collect())
 }
 
 /// The plan of a search as text, as EXPLAIN shows it.
@@ -149,7 +63,7 @@ pub async fn explain(sessions: &Sessions, tenant: &TenantId, request: &SearchReq
 }
 
 /// The regular expressions among the conditions that decide which values are shown.
-fn shown_regexes(plan: &SearchPlan) -> Result<Regexes> {
+pub(crate) fn shown_regexes(plan: &SearchPlan) -> Result<Regexes> {
     let mut regexes = Regexes::new();
     for condition in plan.shown.iter().flat_map(|s| &s.conditions) {
         if let Condition::Test(op, Static::String(pattern)) = condition

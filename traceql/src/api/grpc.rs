@@ -36,8 +36,8 @@ use super::{
 };
 use crate::result::tempopb::{
     QueryInstantRequest, QueryInstantResponse, QueryRangeRequest, QueryRangeResponse, SearchRequest, SearchResponse,
-    SearchTagValuesRequest, SearchTagValuesResponse, SearchTagValuesV2Response, SearchTagsRequest, SearchTagsResponse, SearchTagsV2Response,
-    SearchTagsV2Scope,
+    SearchTagValuesRequest, SearchTagValuesResponse, SearchTagValuesV2Response, SearchTagsRequest, SearchTagsResponse,
+    SearchTagsV2Response, SearchTagsV2Scope,
 };
 
 /// Largest request, in bytes; a query may have 128 KiB.
@@ -60,7 +60,8 @@ impl StreamingQuerier {
     }
 
     fn tenant(&self, metadata: &MetadataMap) -> Result<TenantId, ApiError> {
-        let header = metadata.get(TENANT_HEADER).map(|v| v.to_str().map_err(|_| Error::invalid("x-scope-orgid is not text"))).transpose()?;
+        let header =
+            metadata.get(TENANT_HEADER).map(|v| v.to_str().map_err(|_| Error::invalid("x-scope-orgid is not text"))).transpose()?;
         Ok(self.api.tenancy.resolve(header)?)
     }
 
@@ -115,7 +116,8 @@ impl StreamingQuerier {
         params: impl Iterator<Item = (&'static str, String)>,
         parts: fn(M, usize) -> Vec<M>,
     ) -> Answer<M> {
-        let query: String = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(params.filter(|(_, v)| !v.is_empty())).finish();
+        let query: String =
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(params.filter(|(_, v)| !v.is_empty())).finish();
         let mut request = HttpRequest::get(format!("{path}?{query}")).header(header::ACCEPT, "application/json");
         if let Some(tenant) = metadata.get(TENANT_HEADER) {
             request = request.header(TENANT_HEADER, tenant.as_bytes());
@@ -176,9 +178,10 @@ fn names_v1(all: SearchTagsResponse, bytes_max: usize) -> Vec<SearchTagsResponse
 /// A scope may come in several messages, some of its names in each.
 fn names_v2(all: SearchTagsV2Response, bytes_max: usize) -> Vec<SearchTagsV2Response> {
     let metrics = Some(all.metrics.unwrap_or_default());
-    let scopes = all.scopes.into_iter().flat_map(|scope| {
-        split(scope.tags, bytes_max / 2, String::len, move |tags| SearchTagsV2Scope { name: scope.name.clone(), tags })
-    });
+    let scopes = all
+        .scopes
+        .into_iter()
+        .flat_map(|scope| split(scope.tags, bytes_max / 2, String::len, move |tags| SearchTagsV2Scope { name: scope.name.clone(), tags }));
     split(scopes.collect(), bytes_max, Message::encoded_len, |scopes| SearchTagsV2Response { scopes, metrics })
 }
 
@@ -268,7 +271,10 @@ mod tests {
         let tags = [("b".to_owned(), "x \"y\"".to_owned()), ("a".to_owned(), "1".to_owned())];
         let params = search_params(SearchRequest { tags: tags.into(), min_duration_ms: 5, limit: 7, ..SearchRequest::default() });
         assert_eq!(params.get("tags"), Some(r#"a="1" b="x \"y\"""#));
-        assert_eq!((params.get("minDuration"), params.get("limit"), params.get("q"), params.get("end")), (Some("5ms"), Some("7"), None, None));
+        assert_eq!(
+            (params.get("minDuration"), params.get("limit"), params.get("q"), params.get("end")),
+            (Some("5ms"), Some("7"), None, None)
+        );
     }
 
     #[test]

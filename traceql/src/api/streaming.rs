@@ -21,14 +21,18 @@ use tracehouse_engine::{Error, ErrorKind, TenantId};
 
 use super::{Api, ApiError};
 use crate::{
+    growing::{Watch, search_growing},
     jobs::Pace,
-    metrics::{self, InstantRequest, RangeRequest, query_instant_growing, query_range_growing},
+    metrics::{
+        InstantRequest, RangeRequest,
+        growing::{self as metrics, query_instant_growing, query_range_growing},
+    },
     result::{
         metrics::RangeResponse,
         search::{self, TraceSummary},
         tempopb::{QueryInstantResponse, QueryRangeResponse, SearchResponse},
     },
-    search::{SearchRequest, Watch, search_growing},
+    search::SearchRequest,
 };
 
 /// Messages that wait for the client at most.
