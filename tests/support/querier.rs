@@ -9,7 +9,7 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::Server;
+use super::{Server, block_on};
 
 /// A client on the HTTP port of a server.
 #[derive(Clone)]
@@ -19,7 +19,8 @@ impl Querier {
     /// Connects when it is used first.
     pub fn new(server: &Server) -> Self {
         let endpoint = Endpoint::from_shared(server.url("")).unwrap();
-        Self(Grpc::new(endpoint.connect_lazy()))
+        // Its connection is a task of the tests' runtime.
+        Self(block_on(async { Grpc::new(endpoint.connect_lazy()) }))
     }
 
     /// Calls a method.
