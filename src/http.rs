@@ -33,6 +33,7 @@ const ENDPOINTS: &[(&str, &str, &str)] = &[
     ("GET", "{api}/api/search/tag/{tag}/values", "values of an attribute, whatever its scope"),
     ("GET", "{api}/api/echo", "echo, for health checks"),
     ("GET", "{api}/api/status/buildinfo", "the version, as Grafana asks for it"),
+    ("gRPC", "/tempopb.StreamingQuerier/*", "search, metrics, names and values, streamed: Search, MetricsQueryRange, SearchTagsV2 ..."),
     ("GET, POST", "/flush", "write all live spans to blocks now"),
     ("GET", "/ready", "whether requests are taken"),
     ("GET", "/metrics", "metrics for Prometheus"),

@@ -16,7 +16,7 @@ use tracehouse_ingest::{
     wal::segment::FILE_HEADER_BYTES,
 };
 use tracehouse_sql::{Extensions, Sessions};
-use tracehouse_traceql::Api;
+use tracehouse_traceql::{Api, StreamingQuerier};
 
 use crate::{
     config::Config,
@@ -63,16 +63,18 @@ pub async fn start(config: &Config, readiness: Readiness, metrics: Arc<Metrics>,
     let ingester = Ingester::start(config.ingest.clone(), &data_dir.join(WAL), live.clone(), engine.clone(), stop.child_token()).await?;
     tokio::spawn(poll(engine.clone(), stop.clone()));
     let sessions = sessions(&config.sql, engine.clone())?;
-    let api = tracehouse_traceql::router(Arc::new(Api::new(sessions.clone(), tenancy, config.traceql.clone())));
+    let api = Arc::new(Api::new(sessions.clone(), tenancy, config.traceql.clone()));
+    let grpc = Routes::new(StreamingQuerier::new(api.clone())).into_axum_router();
     let admin = tracehouse_ingest::admin_router(ingester.clone());
     let otlp_grpc = Routes::new(tracehouse_ingest::grpc_service(ingester.clone(), tenancy));
     let otlp_http = tracehouse_ingest::router(ingester.clone(), tenancy);
     let flight = Routes::new(tracehouse_flight::service(sessions.clone(), tenancy, config.flight.clone()));
     watch_engine(&metrics, engine);
+    watch_queries(&metrics, sessions.clone());
     watch_ingest(&metrics, ingester.clone());
     let pages = Pages { readiness, metrics: metrics.clone(), config: config.clone(), services: SERVICES.to_vec() };
     Ok(Roles {
-        http: http::router(Arc::new(pages), api, admin),
+        http: http::router(Arc::new(pages), tracehouse_traceql::router(api), admin.merge(grpc.reset_fallback())),
         otlp_grpc: http::other("otlp_grpc", "OTLP over gRPC", metrics.clone(), otlp_grpc.into_axum_router()),
         otlp_http: http::other("otlp_http", "OTLP over HTTP: POST /v1/traces", metrics.clone(), otlp_http),
         flight: http::other("flight", "Arrow Flight SQL", metrics, flight.into_axum_router()),
@@ -139,6 +141,22 @@ fn watch_engine(metrics: &Metrics, engine: Arc<Engine>) {
         let outcome = |name: &str, count: u64| (vec![("outcome", name.to_owned())], count as f64);
         let help = "Blocks that a query could not read, and went without (skipped) or failed (failed)";
         out.counters("tracehouse_block_failures", help, [outcome("skipped", skipped), outcome("failed", failed)])
+    });
+}
+
+/// What the gate before all queries counts.
+fn watch_queries(metrics: &Metrics, sessions: Sessions) {
+    let tasks = tokio::runtime::Handle::current().metrics();
+    metrics.collect("queries", move |out: &mut Samples<'_>| {
+        let gate = sessions.admission();
+        let queued = gate.queued.iter().map(|(tenant, n)| (vec![("tenant", tenant.to_string())], *n as f64));
+        out.gauges("tempo_query_frontend_queue_length", "Queries that wait for their turn", queued.collect::<Vec<Labelled>>())?;
+        out.counter("tempo_query_frontend_discarded_requests", "Queries refused because a queue was full", gate.rejected as f64)?;
+        out.gauge("tracehouse_queries_running", "Queries that run", gate.running as f64)?;
+        out.counter("tracehouse_queries_admitted", "Queries that were let in", gate.admitted as f64)?;
+        out.counter("tracehouse_queries_timed_out", "Queries that took longer than they may", gate.timed_out as f64)?;
+        out.counter("tracehouse_query_wait_seconds", "Time that queries have waited for their turn", gate.waited.as_secs_f64())?;
+        out.gauge("tracehouse_tasks", "Tasks of the process, of queries and connections among others", tasks.num_alive_tasks() as f64)
     });
 }
 

@@ -14,6 +14,8 @@ mod compat;
 mod crash;
 mod data;
 mod fuzz;
+mod limits;
 mod scripts;
 mod split;
+mod streaming;
 mod tidy;

@@ -42,12 +42,14 @@ pub struct Snapshot {
     pub unreadable: UnreadableBlocks,
     /// Live segments whose block is not among `blocks`.
     pub live: Vec<LiveSegment>,
+    /// The blocks it may go without, counted over all of its scans.
+    pub tolerance: Arc<Tolerance>,
 }
 
 impl Snapshot {
     /// Counts the unreadable blocks among those that a question goes without.
-    pub fn judge_unreadable(&self, tolerance: &Tolerance) -> Result<()> {
-        let mut judged = self.unreadable.iter().map(|(block, why)| tolerance.judge(*block, Err::<(), _>(Error::data(why.as_str()))));
+    pub fn judge_unreadable(&self) -> Result<()> {
+        let mut judged = self.unreadable.iter().map(|(block, why)| self.tolerance.judge(*block, Err::<(), _>(Error::data(why.as_str()))));
         judged.try_for_each(|judged| judged.map(drop))
     }
 }
@@ -95,11 +97,6 @@ impl Engine {
         &self.failures
     }
 
-    /// How many blocks one question may go without.
-    pub fn tolerance(&self) -> Tolerance {
-        Tolerance::new(self.config.tolerate_failed_blocks, self.failures.clone())
-    }
-
     /// Lists the store for blocks that others wrote.
     pub async fn poll(&self) -> Result<()> {
         self.catalog.poll(&self.store).await
@@ -121,7 +118,8 @@ impl Engine {
         let blocks = self.catalog.blocks(tenant);
         let committed = |id: Uuid| blocks.iter().any(|b| b.block_id == id);
         let live = live.into_iter().filter(|s| !s.block_id.is_some_and(committed)).collect();
-        Snapshot { blocks, unreadable: self.catalog.unreadable(tenant), live }
+        let tolerance = Arc::new(Tolerance::new(self.config.tolerate_failed_blocks, self.failures.clone()));
+        Snapshot { blocks, unreadable: self.catalog.unreadable(tenant), live, tolerance }
     }
 
     /// Whether a block was committed, by its `meta.json` in the store; also if a compactor has replaced the block since.
@@ -153,6 +151,22 @@ impl Engine {
         BlockReader::open(&self.store, &self.footers, tenant, meta.clone()).await
     }
 
+    /// Which of these traces may have a part in one of these blocks, by the blooms. A block that cannot be read may hold any.
+    pub async fn may_be_in(&self, tenant: &TenantId, blocks: &[Arc<BlockMeta>], ids: &[TraceId]) -> Result<Vec<bool>> {
+        let looks = futures::stream::iter(
+            blocks.iter().cloned().map(|meta| async move { self.open_block(tenant, &meta).await?.may_contain_any(ids).await }),
+        );
+        let mut found = vec![false; ids.len()];
+        let mut looks = looks.buffer_unordered(FIND_CONCURRENCY);
+        while let Some(look) = looks.next().await {
+            match look {
+                Ok(look) => found.iter_mut().zip(look).for_each(|(f, l)| *f |= l),
+                Err(_) => return Ok(vec![true; ids.len()]),
+            }
+        }
+        Ok(found)
+    }
+
     /// All spans of a trace, wherever they are. `range` (Unix nanoseconds, inclusive) leaves out blocks outside it.
     pub async fn find_trace(&self, tenant: &TenantId, id: TraceId, range: Option<(i64, i64)>) -> Result<FoundTrace> {
         let snapshot = self.snapshot(tenant);
@@ -161,8 +175,8 @@ impl Engine {
             range.is_none_or(|(from, to)| (m.start_time.as_nanosecond() as i64) <= to && (m.end_time.as_nanosecond() as i64) >= from)
         };
         let jobs: Vec<_> = snapshot.blocks.iter().filter(|m| overlaps(m)).cloned().collect();
-        let tolerance = &self.tolerance();
-        snapshot.judge_unreadable(tolerance)?;
+        let tolerance = &snapshot.tolerance;
+        snapshot.judge_unreadable()?;
         let mut parts: Vec<Option<Trace>> = futures::stream::iter(jobs.into_iter().map(|meta| async move {
             let find = async {
                 let block = self.open_block(tenant, &meta).await?;

@@ -17,6 +17,8 @@ pub enum ErrorKind {
     TooLarge,
     /// Too many requests or too much memory asked for: try again later.
     TooMany,
+    /// It took longer than it may: ask for less.
+    TimedOut,
     /// Not ready, shutting down, or a store that does not answer: try again.
     Unavailable,
     /// Stored data is corrupt or of an unknown version: an operator must look.
@@ -35,6 +37,7 @@ impl ErrorKind {
             Self::TooLarge => 413,
             Self::TooMany => 429,
             Self::Unavailable => 503,
+            Self::TimedOut => 504,
             Self::Data | Self::Internal => 500,
         }
     }
@@ -43,6 +46,7 @@ impl ErrorKind {
     pub fn grpc_code(self) -> i32 {
         match self {
             Self::Invalid => 3,
+            Self::TimedOut => 4,
             Self::NotFound => 5,
             Self::TooLarge | Self::TooMany => 8,
             Self::Unsupported => 12,

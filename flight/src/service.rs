@@ -137,8 +137,10 @@ impl FlightService for FlightSql {
     async fn do_get(&self, request: Request<Ticket>) -> Reply<Self::DoGetStream> {
         let tenant = self.tenant(request.metadata())?;
         let command = command(&request.get_ref().ticket)?;
-        let answer = Answer::to(command, &self.sessions, &tenant).await.map_err(status)?;
-        Ok(Response::new(answer.stream(&self.sessions, self.config.batch_bytes_max).await.map_err(status)?))
+        // The slot of the query is free again when its stream ends or is dropped.
+        let sessions = self.sessions.admit(&tenant).await.map_err(status)?;
+        let answer = Answer::to(command, &sessions, &tenant).await.map_err(status)?;
+        Ok(Response::new(answer.stream(&sessions, self.config.batch_bytes_max).await.map_err(status)?))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Reply<Self::DoPutStream> {

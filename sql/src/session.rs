@@ -1,6 +1,6 @@
 //! Sessions: where every plan is made and run. What is costly is set up once and shared; a session is a copy with a tenant.
 
-use std::{fmt::Debug, num::NonZeroUsize, sync::Arc};
+use std::{fmt::Debug, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use arrow::{array::RecordBatch, datatypes::DataType};
 use async_trait::async_trait;
@@ -9,28 +9,31 @@ use datafusion::{
     common::ParamValues,
     error::Result as DfResult,
     execution::{
-        SendableRecordBatchStream, SessionState, SessionStateBuilder,
+        SendableRecordBatchStream, SessionState, SessionStateBuilder, TaskContext,
         context::QueryPlanner,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
         memory_pool::{FairSpillPool, TrackConsumersPool},
         runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
     },
     logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, ScalarUDF},
-    physical_plan::ExecutionPlan,
+    physical_plan::{ExecutionPlan, common::collect, execute_stream},
     physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner},
     prelude::{DataFrame, SessionConfig, SessionContext},
     sql::parser::Statement,
 };
 use datafusion_functions_json::{JSON_UNION_DATA_TYPE, functions::json_union_to_text};
+use tokio::time::Instant;
 use tracehouse_engine::{
-    Engine, TenantId,
+    Engine, Snapshot, TenantId,
     error::{Error, ErrorKind, Result},
     scan::{AggregateInScan, SpanColumn, SpansTable},
 };
 
 use crate::{
+    admission::{Admission, AdmissionStats},
     config::Config,
     functions, guard, placeholders,
+    query::{Admitted, BoundedRows, Execution},
     tables::{CATALOG, SCHEMA, TenantTables},
 };
 
@@ -57,12 +60,20 @@ pub trait SessionExtension: Debug + Send + Sync {
 }
 
 /// Makes sessions and runs plans. Cheap to clone.
+///
+/// A door asks [`admit`](Self::admit) for each query and uses what it gets; what was not admitted has no bounds of its own and
+/// serves planning and commands without a server.
 #[derive(Clone)]
 pub struct Sessions {
     engine: Arc<Engine>,
     config: Arc<Config>,
     template: Arc<SessionState>,
     extensions: Arc<[Arc<dyn SessionExtension>]>,
+    admission: Arc<Admission>,
+    /// The query these sessions belong to.
+    query: Option<Arc<Admitted>>,
+    /// What tables of spans read; nothing for what there is when a plan is made.
+    parts: Option<Arc<Snapshot>>,
 }
 
 impl Debug for Sessions {
@@ -97,7 +108,48 @@ impl Sessions {
                 template.register_udaf(function)?;
             }
         }
-        Ok(Self { engine, config: Arc::new(config), template: Arc::new(template), extensions: extensions.sessions.into() })
+        let admission = Arc::new(Admission::new(&config));
+        Ok(Self {
+            engine,
+            config: Arc::new(config),
+            template: Arc::new(template),
+            extensions: extensions.sessions.into(),
+            admission,
+            query: None,
+            parts: None,
+        })
+    }
+
+    /// Waits until a query of this tenant may run, and gives it sessions of its own: with a bound on memory, and a deadline that
+    /// counts from now. Its slot is free again when all clones of them and all their streams are dropped.
+    pub async fn admit(&self, tenant: &TenantId) -> Result<Self> {
+        let deadline = Instant::now() + Duration::from_secs(self.config.query_timeout_seconds.max(1));
+        let bytes_max = usize::try_from(self.config.query_memory_bytes_max).unwrap_or(usize::MAX);
+        let query = Admitted::wait(&self.admission, tenant, deadline, self.template.runtime_env(), bytes_max).await?;
+        Ok(Self { query: Some(Arc::new(query)), ..self.clone() })
+    }
+
+    /// Admits a query and runs it until its deadline at most. Dropping the future stops it.
+    pub async fn run<T>(&self, tenant: &TenantId, query: impl AsyncFnOnce(Self) -> Result<T>) -> Result<T> {
+        let admitted = self.admit(tenant).await?;
+        let Some(bounds) = admitted.query.clone() else { return query(admitted).await };
+        bounds.within(query(admitted)).await
+    }
+
+    /// The same sessions whose tables of spans read these blocks and live spans and no others.
+    #[must_use]
+    pub fn reading(&self, parts: Arc<Snapshot>) -> Self {
+        Self { parts: Some(parts), ..self.clone() }
+    }
+
+    /// What a query of this tenant reads that starts now.
+    pub fn snapshot(&self, tenant: &TenantId) -> Arc<Snapshot> {
+        self.parts.clone().unwrap_or_else(|| Arc::new(self.engine.snapshot(tenant)))
+    }
+
+    /// How many queries run and wait, and what became of the others.
+    pub fn admission(&self) -> AdmissionStats {
+        self.admission.stats()
     }
 
     /// The engine below.
@@ -117,7 +169,7 @@ impl Sessions {
 
     /// The tenant's spans as a table, with extra columns behind the fixed ones.
     pub fn spans_table(&self, tenant: &TenantId, extra: impl IntoIterator<Item = SpanColumn>) -> SpansTable {
-        SpansTable::with_columns(self.engine.clone(), tenant.clone(), extra)
+        SpansTable::with_columns(self.engine.clone(), tenant.clone(), extra).reading(self.parts.clone())
     }
 
     /// Plans a question in SQL. Parameters are `$1`, `$2` or `?`; bind them with [`DataFrame::with_param_values`].
@@ -145,14 +197,47 @@ impl Sessions {
         Ok(DataFrame::new(self.session(tenant).state(), plan))
     }
 
+    /// Starts a plan.
+    pub async fn execute(&self, frame: DataFrame) -> Result<Execution> {
+        let context = self.bounded(frame.task_ctx());
+        self.start(frame.create_physical_plan().await?, context)
+    }
+
+    /// Starts a plan that is ready to run, in a [`Self::context`]. A plan runs once.
+    pub fn execute_ready(&self, tenant: &TenantId, plan: Arc<dyn ExecutionPlan>) -> Result<Execution> {
+        self.start(plan, self.context(tenant))
+    }
+
+    /// What plans run in, and what is made of their rows: its memory is that of the query.
+    pub fn context(&self, tenant: &TenantId) -> Arc<TaskContext> {
+        self.bounded(TaskContext::from(&self.session(tenant).state()))
+    }
+
+    fn bounded(&self, context: TaskContext) -> Arc<TaskContext> {
+        Arc::new(match &self.query {
+            Some(query) => context.with_runtime(query.runtime.clone()),
+            None => context,
+        })
+    }
+
+    /// The one place where plans are run.
+    fn start(&self, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Execution> {
+        let rows = execute_stream(plan.clone(), context)?;
+        let rows = match &self.query {
+            Some(query) => Box::pin(BoundedRows::new(rows, query.clone())),
+            None => rows,
+        };
+        Ok(Execution { plan, rows })
+    }
+
     /// Starts a plan. Dropping the stream stops it.
     pub async fn stream(&self, frame: DataFrame) -> Result<SendableRecordBatchStream> {
-        Ok(frame.execute_stream().await?)
+        Ok(self.execute(frame).await?.rows)
     }
 
     /// Runs a plan to its end; only for answers known to be small.
     pub async fn collect(&self, frame: DataFrame) -> Result<Vec<RecordBatch>> {
-        Ok(frame.collect().await?)
+        Ok(collect(self.stream(frame).await?).await?)
     }
 }
 

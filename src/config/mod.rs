@@ -43,6 +43,12 @@ pub struct ServerConfig {
     pub otlp_http_addr: String,
     /// Address of the Arrow Flight SQL service.
     pub flight_addr: String,
+    /// Certificate chain in PEM, the server's own certificate first; empty for no TLS.
+    pub tls_cert_file: String,
+    /// Private key of the certificate in PEM.
+    pub tls_key_file: String,
+    /// The listeners that take TLS connections, and only these, if a certificate is set.
+    pub tls_listeners: Vec<ListenerName>,
     /// Prefix of all `/api/...` paths, such as `/tempo`; empty for none.
     pub http_api_prefix: String,
     /// Whether each request names its tenant in `X-Scope-OrgID`. If not, everything belongs to `single-tenant`.
@@ -53,6 +59,22 @@ pub struct ServerConfig {
     pub shutdown_timeout_seconds: u64,
 }
 
+/// A listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)] // the names of the addresses
+pub enum ListenerName {
+    Http,
+    OtlpGrpc,
+    OtlpHttp,
+    Flight,
+}
+
+impl ListenerName {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Http, Self::OtlpGrpc, Self::OtlpHttp, Self::Flight];
+}
+
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
@@ -61,6 +83,9 @@ impl Default for ServerConfig {
             otlp_grpc_addr: "127.0.0.1:4317".to_owned(),
             otlp_http_addr: "127.0.0.1:4318".to_owned(),
             flight_addr: "127.0.0.1:8815".to_owned(),
+            tls_cert_file: String::new(),
+            tls_key_file: String::new(),
+            tls_listeners: ListenerName::ALL.into(),
             http_api_prefix: String::new(),
             multitenancy_enabled: false,
             log_level: "info".to_owned(),

@@ -3,6 +3,7 @@
 pub mod fixture;
 pub mod http;
 pub mod otlp;
+pub mod querier;
 pub mod server;
 pub mod sql;
 pub mod tools;

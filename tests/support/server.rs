@@ -162,7 +162,8 @@ impl Server {
 
     /// A URL of the HTTP port.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.addresses.http)
+        let scheme = if self.more.iter().any(|(name, _)| name == "TRACEHOUSE_SERVER__TLS_CERT_FILE") { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.addresses.http)
     }
 
     /// `GET path` on the HTTP port.

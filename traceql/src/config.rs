@@ -25,10 +25,13 @@ pub struct Config {
     pub max_metrics_series: usize,
     /// Largest answer of a trace by id, in bytes of protobuf; a larger trace is cut (v2) or refused (v1). 0 means no bound.
     pub max_bytes_per_trace: u64,
-    /// Queries that run at the same time; more wait.
-    pub max_concurrent_queries: usize,
-    /// Longest time a query may take, in seconds.
-    pub query_timeout_seconds: u64,
+    /// A streamed search or metrics query reads blocks in parts of about this size, the newest first, and tells what is final
+    /// after each (Tempo's `target_bytes_per_job`).
+    pub streaming_job_bytes: u64,
+    /// Time between two signs of life of a streamed query, in milliseconds.
+    pub streaming_interval_ms: u64,
+    /// Largest message of a streamed answer, in bytes (Tempo's `max_grpc_streaming_packet_size`).
+    pub streaming_message_bytes_max: usize,
 }
 
 impl Default for Config {
@@ -43,8 +46,9 @@ impl Default for Config {
             max_metrics_intervals: 10_000,
             max_metrics_series: 0,
             max_bytes_per_trace: 0,
-            max_concurrent_queries: 64,
-            query_timeout_seconds: 120,
+            streaming_job_bytes: 100 << 20,
+            streaming_interval_ms: 500,
+            streaming_message_bytes_max: 1 << 20,
         }
     }
 }

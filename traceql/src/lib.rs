@@ -10,6 +10,8 @@
 pub mod api;
 pub mod config;
 pub mod eval;
+pub mod growing;
+pub mod jobs;
 pub mod metrics;
 pub mod plan;
 pub mod result;
@@ -19,7 +21,7 @@ pub mod syntax;
 pub mod table;
 pub mod tags;
 
-pub use api::{Api, router};
+pub use api::{Api, StreamingQuerier, router};
 pub use config::Config;
 pub use metrics::{InstantRequest, RangeRequest, query_instant, query_range};
 pub use search::{SearchRequest, explain, parse, search};

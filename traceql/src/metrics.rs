@@ -2,32 +2,32 @@
 
 mod compare;
 mod exemplars;
+pub mod growing;
 pub mod time;
 
-use std::{collections::HashMap, sync::Arc};
-
-use datafusion::{
-    logical_expr::LogicalPlan,
-    physical_plan::{ExecutionPlan, execute_stream},
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
 };
-use futures::{StreamExt, future::BoxFuture};
+
+use datafusion::{logical_expr::LogicalPlan, physical_plan::ExecutionPlan};
+use futures::future::BoxFuture;
 use tracehouse_engine::{Error, Result, TenantId};
 use tracehouse_sql::Sessions;
 
 use crate::{
+    jobs::Progress,
     plan::{
         Whole,
         metrics::{needs_whole, plan_compare, plan_series},
         whole_traces,
     },
-    result::{
-        metrics::{Assembled, InstantResponse, Operand, RangeResponse, Series, apply, assemble, combine, groups_of},
-        search::SearchMetrics,
-    },
-    search::{metrics_of, parse},
+    result::metrics::{Assembled, Group, InstantResponse, Operand, RangeResponse, Series, apply, assemble, combine, groups_of},
+    search::parse,
     spansets::{Memory, bytes_of},
     syntax::{self, Metrics, MetricsExpr, MetricsFn, Query, Root, Static},
 };
+use growing::{Jobs, Watch};
 use time::Intervals;
 
 /// Most exemplars of an answer when neither the request nor the query names a number.
@@ -71,7 +71,7 @@ pub async fn query_range(sessions: &Sessions, tenant: &TenantId, request: &Range
     let exemplars = exemplars_of(&query, request.exemplars);
     let mut run = Run::new(sessions, tenant, intervals, exemplars, &metrics.expr).await?;
     let series = run.metrics(metrics).await?;
-    Ok(RangeResponse::new(series, &intervals, run.cost, request.series_max))
+    Ok(RangeResponse::new(series, &intervals, run.progress.whole(), request.series_max))
 }
 
 /// Runs an instant query to its end.
@@ -81,7 +81,7 @@ pub async fn query_instant(sessions: &Sessions, tenant: &TenantId, request: &Ins
     let intervals = Intervals::instant(request.start, request.end);
     let mut run = Run::new(sessions, tenant, intervals, 0, &metrics.expr).await?;
     let series = run.metrics(metrics).await?;
-    Ok(InstantResponse::new(series, run.cost, request.series_max))
+    Ok(InstantResponse::new(series, run.progress.whole(), request.series_max))
 }
 
 /// The plans of a range query as text, as EXPLAIN shows them.
@@ -188,7 +188,9 @@ struct Run<'a> {
     /// First stages that are done, by their text: equal ones run once.
     done: HashMap<String, Vec<Series>>,
     planned: FirstStages,
-    cost: SearchMetrics,
+    progress: Progress,
+    watch: Option<&'a mut dyn Watch>,
+    jobs: Option<Jobs<'a>>,
 }
 
 impl<'a> Run<'a> {
@@ -203,7 +205,9 @@ impl<'a> Run<'a> {
             exemplars,
             done: HashMap::new(),
             planned: FirstStages::new(),
-            cost: SearchMetrics::default(),
+            progress: Progress::silent(),
+            watch: None,
+            jobs: None,
         })
     }
 
@@ -248,15 +252,35 @@ impl<'a> Run<'a> {
         if let MetricsFn::Compare(compare) = &series.function {
             return self.compare(series, compare).await;
         }
-        let plan = plan_series(self.sessions, self.tenant, series, &self.intervals, self.exemplars > 0, &self.whole)?;
-        let mut groups = Vec::new();
-        let physical = self.physical(series, plan.plan).await?;
-        self.rows(physical, |batch| groups_of(batch, &plan.outputs, &mut groups)).await?;
+        let groups = match self.jobs.take() {
+            Some(jobs) => self.groups_of_jobs(series, jobs).await?,
+            None => self.groups(self.sessions, series).await?,
+        };
+        let _memory = self.room_for(&groups)?;
         let Assembled { series: mut found, groups } = assemble(series, &self.intervals, groups)?;
         if self.exemplars > 0 {
             self.exemplars(series, &mut found, &groups).await?;
         }
         Ok(found)
+    }
+
+    /// Runs the plan of a first stage over what these sessions read.
+    async fn groups(&mut self, sessions: &Sessions, series: &syntax::Series) -> Result<Vec<Group>> {
+        let plan = plan_series(sessions, self.tenant, series, &self.intervals, self.exemplars > 0, &self.whole)?;
+        let mut groups = Vec::new();
+        let physical = self.physical(series, plan.plan).await?;
+        self.rows(physical, |batch| groups_of(batch, &plan.outputs, &mut groups)).await?;
+        Ok(groups)
+    }
+
+    /// Memory for the series of these groups: a value an interval, whether there is one or not.
+    fn room_for(&self, groups: &[Group]) -> Result<Memory> {
+        let keys: HashSet<&[u8]> = groups.iter().map(|g| g.key.as_slice()).collect();
+        let exponents: HashSet<i32> = groups.iter().map(|g| g.exponent).collect();
+        let values = keys.len().saturating_mul(exponents.len()).saturating_mul(self.intervals.count);
+        let mut memory = Memory::new("the series of an answer", &self.sessions.context(self.tenant));
+        memory.hold(values.saturating_mul(size_of::<f64>()))?;
+        Ok(memory)
     }
 
     /// The plan of a first stage, made ready to run.
@@ -268,7 +292,7 @@ impl<'a> Run<'a> {
     }
 
     /// A plan made ready to run.
-    async fn prepare(&self, plan: LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn prepare(&mut self, plan: LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(self.sessions.frame(self.tenant, plan)?.create_physical_plan().await?)
     }
 
@@ -278,16 +302,17 @@ impl<'a> Run<'a> {
         physical: Arc<dyn ExecutionPlan>,
         mut each: impl FnMut(&arrow::array::RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        let context = self.sessions.session(self.tenant).task_ctx();
-        let mut memory = Memory::new("the groups of an answer", &context);
-        let mut batches = execute_stream(physical.clone(), context)?;
-        while let Some(batch) = batches.next().await {
+        let mut memory = Memory::new("the groups of an answer", &self.sessions.context(self.tenant));
+        let mut execution = self.sessions.execute_ready(self.tenant, physical)?;
+        let watch = &mut self.watch;
+        let mut sign = |so_far| watch.iter_mut().for_each(|w| w.progress(so_far));
+        while let Some(batch) = self.progress.next(&mut execution, &mut sign).await {
             let batch = batch?;
             // About as much again as what is made of it.
             memory.grow(2 * bytes_of(&batch))?;
             each(&batch)?;
         }
-        self.cost = self.cost.plus(metrics_of(physical.as_ref()));
+        self.progress.end(execution.plan.as_ref());
         Ok(())
     }
 }

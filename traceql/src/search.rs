@@ -1,15 +1,16 @@
 //! A search from its text to its answer; the HTTP API and the command line both call it.
 
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use futures::StreamExt;
+use datafusion::physical_plan::ExecutionPlan;
 use tracehouse_engine::{Error, ErrorKind, Result, TenantId};
 use tracehouse_sql::Sessions;
 
 use crate::{
     eval::{Regexes, compile_regex},
+    growing::{ANSWER, run},
+    jobs::Progress,
     plan::{Condition, SearchPlan, plan_search, whole_traces},
     result::search::{SearchMetrics, SearchResponse, SearchResult},
-    spansets::{Evaluator, Memory},
+    spansets::Memory,
     syntax::{self, Query, Static},
 };
 
@@ -50,20 +51,11 @@ pub async fn search(sessions: &Sessions, tenant: &TenantId, request: &SearchRequ
     let whole = whole_traces(sessions, tenant, request.range).await?;
     let plan = plan_search(sessions, tenant, &query, request.range, &whole, Some(request.limit))?;
     let regexes = shown_regexes(&plan)?;
-    let frame = sessions.frame(tenant, plan.plan.clone())?;
-    let context = std::sync::Arc::new(frame.task_ctx());
-    let physical = frame.create_physical_plan().await?;
-    let mut rows = execute_stream(physical.clone(), context.clone())?;
-    let memory = Memory::new("the traces of an answer", &context);
+    let memory = Memory::new(ANSWER, &sessions.context(tenant));
     let mut result = SearchResult::new(&plan, &regexes, request.limit, request.spans_per_span_set, memory);
-    if let Some(spansets) = &plan.spansets {
-        Evaluator::new(spansets, &context)?.run(rows, &mut result).await?;
-    } else {
-        while let Some(batch) = rows.next().await {
-            result.add(&batch?)?;
-        }
-    }
-    Ok(result.finish(metrics_of(physical.as_ref())))
+    let mut progress = Progress::silent();
+    run(sessions, tenant, &plan, &mut result, &mut progress, &mut |_| {}).await?;
+    Ok(result.finish(progress.whole()))
 }
 
 /// The plan of a search as text, as EXPLAIN shows it.
@@ -78,7 +70,7 @@ pub async fn explain(sessions: &Sessions, tenant: &TenantId, request: &SearchReq
 }
 
 /// The regular expressions among the conditions that decide which values are shown.
-fn shown_regexes(plan: &SearchPlan) -> Result<Regexes> {
+pub(crate) fn shown_regexes(plan: &SearchPlan) -> Result<Regexes> {
     let mut regexes = Regexes::new();
     for condition in plan.shown.iter().flat_map(|s| &s.conditions) {
         if let Condition::Test(op, Static::String(pattern)) = condition

@@ -2,7 +2,11 @@
 //!
 //! id -> bloom filter -> row groups whose range of ids includes it -> its row -> the pages that hold the row -> OTLP.
 
-use std::{collections::BTreeSet, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    ops::Range,
+    sync::Arc,
+};
 
 use arrow::{
     array::{Array, BinaryArray},
@@ -67,18 +71,38 @@ impl BlockReader {
     }
 
     async fn may_contain(&self, id: TraceId) -> Result<bool> {
-        let shards = match self.meta().bloom_shards {
+        Ok(self.bloom(shard_of(id, self.bloom_shards())).await?.contains(id))
+    }
+
+    /// Whether the block may hold any of these traces, by its blooms, each of which is read once.
+    pub async fn may_contain_any(&self, ids: &[TraceId]) -> Result<Vec<bool>> {
+        let mut blooms: HashMap<u32, BloomShard> = HashMap::new();
+        let mut found = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let shard = shard_of(id, self.bloom_shards());
+            let bloom = match blooms.entry(shard) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.bloom(shard).await?),
+            };
+            found.push(bloom.contains(id));
+        }
+        Ok(found)
+    }
+
+    fn bloom_shards(&self) -> u32 {
+        match self.meta().bloom_shards {
             0 => BLOOM_SHARDS_LEGACY,
             n => n,
-        };
-        let shard = shard_of(id, shards);
+        }
+    }
+
+    async fn bloom(&self, shard: u32) -> Result<BloomShard> {
         let path = paths::bloom(self.tenant(), self.meta().block_id, shard);
         let bytes = self.store().get(&path).await.map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::data(format!("bloom-{shard} is missing")).with_source(e),
             _ => e,
         })?;
-        let bloom = BloomShard::parse(&bytes).map_err(|e| e.context(format!("bloom-{shard}")))?;
-        Ok(bloom.contains(id))
+        BloomShard::parse(&bytes).map_err(|e| e.context(format!("bloom-{shard}")))
     }
 
     /// Whether the id is between the lowest and the highest of a row group, as far as the footer tells.

@@ -200,7 +200,12 @@ impl Reader {
         selected.chunk.load(&self.columns).await?;
         let _timer = queue.baseline.elapsed_compute().timer();
         let rows = selected.rows();
-        let arrays = self.columns.iter().map(|c| selected.chunk.column(c, selected.spans.as_ref())).collect::<Result<Vec<_>>>()?;
+        let mut arrays = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            // Here the query can be stopped.
+            tokio::task::yield_now().await;
+            arrays.push(selected.chunk.column(column, selected.spans.as_ref())?);
+        }
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), arrays, &RecordBatchOptions::new().with_row_count(Some(rows)))?;
         queue.baseline.record_output(rows);
         Ok((0..rows).step_by(self.batch_rows).map(|at| batch.slice(at, self.batch_rows.min(rows - at))).collect())

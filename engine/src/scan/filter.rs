@@ -265,12 +265,14 @@ impl ScanFilter {
     }
 
     /// The spans of a chunk, with the filter's columns loaded, that pass; `None` if all do.
-    pub fn select(&self, chunk: &mut dyn SpanChunk) -> Result<Option<BooleanBuffer>> {
+    pub async fn select(&self, chunk: &mut dyn SpanChunk) -> Result<Option<BooleanBuffer>> {
         let mut mask: Option<BooleanBuffer> = None;
         for condition in &self.conditions {
             if condition.decided(chunk) == Some(true) {
                 continue;
             }
+            // Here the query can be stopped.
+            tokio::task::yield_now().await;
             let left = condition.spans(chunk, mask.as_ref())?;
             let none = left.count_set_bits() == 0;
             mask = Some(left);

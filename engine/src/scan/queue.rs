@@ -178,7 +178,7 @@ impl ChunkQueue {
         chunk.load(&self.filter.columns(chunk.as_ref())).await?;
         let spans = {
             let _timer = self.baseline.elapsed_compute().timer();
-            let mask = self.filter.select(chunk.as_mut())?;
+            let mask = self.filter.select(chunk.as_mut()).await?;
             mask.map(|mask| UInt32Array::from(mask.set_indices().map(|i| i as u32).collect::<Vec<_>>()))
         };
         let mut selected = Selected { unit: unit.clone(), chunk, spans };

@@ -19,7 +19,7 @@ use super::{
     newest::NewestTraces,
     queue::ScanUnit,
 };
-use crate::{Engine, error::Result, tenant::TenantId};
+use crate::{Engine, Snapshot, error::Result, tenant::TenantId};
 
 /// The spans of one tenant as a DataFusion table.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub struct SpansTable {
     schema: SchemaRef,
     blocks_within: Option<(i64, i64)>,
     newest: Option<Arc<NewestTraces>>,
+    parts: Option<Arc<Snapshot>>,
 }
 
 impl SpansTable {
@@ -42,7 +43,7 @@ impl SpansTable {
     pub fn with_columns(engine: Arc<Engine>, tenant: TenantId, more: impl IntoIterator<Item = SpanColumn>) -> Self {
         let columns: Arc<[SpanColumn]> = SpanField::ALL.into_iter().map(SpanColumn::Field).chain(more).collect();
         let schema = schema_of(&columns);
-        Self { engine, tenant, columns, schema, blocks_within: None, newest: None }
+        Self { engine, tenant, columns, schema, blocks_within: None, newest: None, parts: None }
     }
 
     /// Leaves out blocks whose time range does not overlap this one (Unix nanoseconds, inclusive); spans of the others stay.
@@ -59,11 +60,21 @@ impl SpansTable {
         self
     }
 
+    /// Reads these blocks and live spans and no others; without them, what there is when the scan is planned.
+    #[must_use]
+    pub fn reading(mut self, parts: Option<Arc<Snapshot>>) -> Self {
+        self.parts = parts;
+        self
+    }
+
     /// The units of work of a scan that starts now.
     async fn units(&self, prune: &super::prune::Pruning) -> Result<Vec<ScanUnit>> {
-        let snapshot = self.engine.snapshot(&self.tenant);
-        let tolerance = Arc::new(self.engine.tolerance());
-        snapshot.judge_unreadable(&tolerance)?;
+        let snapshot = match &self.parts {
+            Some(parts) => parts.as_ref().clone(),
+            None => self.engine.snapshot(&self.tenant),
+        };
+        let tolerance = snapshot.tolerance.clone();
+        snapshot.judge_unreadable()?;
         let mut units = Vec::new();
         for segment in snapshot.live {
             units.extend(live_units(segment.traces, self.engine.config().live_chunk_spans));

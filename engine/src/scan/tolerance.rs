@@ -70,7 +70,8 @@ impl Tolerance {
 fn is_of_the_block(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Data | ErrorKind::NotFound | ErrorKind::Unavailable | ErrorKind::Unauthenticated => true,
-        ErrorKind::Invalid | ErrorKind::Unsupported | ErrorKind::TooLarge | ErrorKind::TooMany | ErrorKind::Internal => false,
+        ErrorKind::Invalid | ErrorKind::Unsupported | ErrorKind::TooLarge | ErrorKind::TooMany => false,
+        ErrorKind::TimedOut | ErrorKind::Internal => false,
     }
 }
 

@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 pub(crate) use parts::PartsCache;
 
 use crate::{
-    Engine,
+    Engine, Snapshot,
     derive::{TraceFacts, TreePosition},
     error::Result,
     tenant::TenantId,
@@ -103,8 +103,13 @@ impl WholeTraces {
 impl Engine {
     /// The traces of a tenant that are in several parts; `None` if there are none. Looks into the blocks that overlap `range`
     /// (Unix nanoseconds, inclusive; `None`: all), or lie within the setting `trace_parts_seconds` of it, and the live spans.
-    pub async fn whole_traces(&self, tenant: &TenantId, range: Option<(i64, i64)>) -> Result<Option<std::sync::Arc<WholeTraces>>> {
-        let snapshot = self.snapshot(tenant);
+    /// `snapshot` is what the query reads.
+    pub async fn whole_traces(
+        &self,
+        tenant: &TenantId,
+        snapshot: &Snapshot,
+        range: Option<(i64, i64)>,
+    ) -> Result<Option<std::sync::Arc<WholeTraces>>> {
         let reach = (self.config().trace_parts_seconds.min(u64::from(u32::MAX)) as i64) * 1_000_000_000;
         let range = range.map(|(from, to)| (from.saturating_sub(reach), to.saturating_add(reach)));
         let overlaps = |m: &&std::sync::Arc<crate::block::BlockMeta>| {

@@ -64,7 +64,7 @@ async fn parts_in_blocks_and_live_make_one_trace() {
     let failed = Span { status: status(2), ..span(1, 0) };
     let live = vec![part(1, "front", [at(8, failed)]), part(3, "x", [at(5, span(1, 0))])];
     let engine = engine(dir.path(), blocks, live).await;
-    let whole = engine.whole_traces(&tenant(), None).await.unwrap().unwrap();
+    let whole = engine.whole_traces(&tenant(), &engine.snapshot(&tenant()), None).await.unwrap().unwrap();
     assert_eq!(whole.iter().count(), 1);
     let id = "01".repeat(16);
     let trace = whole.get(&id).unwrap();
@@ -81,7 +81,7 @@ async fn parts_in_blocks_and_live_make_one_trace() {
     assert_eq!(whole.widened((25_000_000_000, 26_000_000_000)), (8_000_000_000, 30_500_000_000));
     assert_eq!(whole.reaching_into((0, 60_000_000_000)), Vec::<&str>::new());
     // Known from now on.
-    assert!(Arc::ptr_eq(&whole, &engine.whole_traces(&tenant(), None).await.unwrap().unwrap()));
+    assert!(Arc::ptr_eq(&whole, &engine.whole_traces(&tenant(), &engine.snapshot(&tenant()), None).await.unwrap().unwrap()));
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn whole_traces_cost_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let blocks = vec![vec![part(1, "a", [at(1, span(1, 0))])], vec![part(2, "a", [at(1, span(1, 0))])]];
     let engine = engine(dir.path(), blocks, vec![part(3, "a", [at(1, span(1, 0))])]).await;
-    assert!(engine.whole_traces(&tenant(), None).await.unwrap().is_none());
+    assert!(engine.whole_traces(&tenant(), &engine.snapshot(&tenant()), None).await.unwrap().is_none());
 }
 
 #[test]

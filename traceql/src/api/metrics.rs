@@ -25,7 +25,7 @@ const SINCE_DEFAULT: i64 = 3600 * 1_000_000_000;
 pub async fn range(State(api): State<Arc<Api>>, headers: HeaderMap, RawQuery(query): RawQuery) -> Result<Json<RangeResponse>, ApiError> {
     let tenant = api.tenant(&headers)?;
     let request = range_request(&api, &Params::new(query.as_deref()), clock::now_unix_nanos() as i64)?;
-    Ok(Json(api.run(query_range(&api.sessions, &tenant, &request)).await?))
+    Ok(Json(api.run(&tenant, async |sessions| query_range(&sessions, &tenant, &request).await).await?))
 }
 
 /// One value a series, for the whole range.
@@ -36,10 +36,10 @@ pub async fn instant(
 ) -> Result<Json<InstantResponse>, ApiError> {
     let tenant = api.tenant(&headers)?;
     let request = instant_request(&api, &Params::new(query.as_deref()), clock::now_unix_nanos() as i64)?;
-    Ok(Json(api.run(query_instant(&api.sessions, &tenant, &request)).await?))
+    Ok(Json(api.run(&tenant, async |sessions| query_instant(&sessions, &tenant, &request).await).await?))
 }
 
-fn range_request(api: &Api, params: &Params, now: i64) -> Result<RangeRequest, ApiError> {
+pub(super) fn range_request(api: &Api, params: &Params, now: i64) -> Result<RangeRequest, ApiError> {
     let config = &api.config;
     let (start, end) = range_of(params, now)?;
     check_range(start, end, config.max_metrics_duration_seconds)?;
@@ -56,7 +56,7 @@ fn range_request(api: &Api, params: &Params, now: i64) -> Result<RangeRequest, A
     Ok(RangeRequest { query: text(params), start, end, step, exemplars, series_max: series_max(api, params) })
 }
 
-fn instant_request(api: &Api, params: &Params, now: i64) -> Result<InstantRequest, ApiError> {
+pub(super) fn instant_request(api: &Api, params: &Params, now: i64) -> Result<InstantRequest, ApiError> {
     let (start, end) = range_of(params, now)?;
     check_range(start, end, api.config.max_metrics_duration_seconds)?;
     if end == start {

@@ -1,26 +1,31 @@
-//! Tempo's HTTP query API.
+//! Tempo's query API, over HTTP and gRPC.
 
+mod grpc;
 mod metrics;
 mod params;
 mod search;
 mod status;
+mod streaming;
 mod tags;
 mod trace_by_id;
+mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
     http::{HeaderMap, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::sync::Semaphore;
 use tracehouse_engine::{
-    Error, ErrorKind, TenantId,
+    Error, TenantId,
     tenant::{TENANT_HEADER, Tenancy},
 };
 use tracehouse_sql::Sessions;
+
+pub use grpc::StreamingQuerier;
 
 use crate::config::Config;
 
@@ -30,14 +35,12 @@ pub struct Api {
     sessions: Sessions,
     tenancy: Tenancy,
     config: Config,
-    running: Semaphore,
 }
 
 impl Api {
     /// The API over these sessions.
     pub fn new(sessions: Sessions, tenancy: Tenancy, config: Config) -> Self {
-        let running = Semaphore::new(config.max_concurrent_queries.max(1));
-        Self { sessions, tenancy, config, running }
+        Self { sessions, tenancy, config }
     }
 
     fn tenant(&self, headers: &HeaderMap) -> Result<TenantId, ApiError> {
@@ -45,35 +48,29 @@ impl Api {
         Ok(self.tenancy.resolve(header)?)
     }
 
-    /// Runs a query within the limits of number and time.
-    async fn run<T>(&self, query: impl Future<Output = Result<T, Error>>) -> Result<T, ApiError> {
-        let bounded = async {
-            let _permit = self.running.acquire().await.map_err(|_| Error::new(ErrorKind::Unavailable, "shutting down"))?;
-            query.await
-        };
-        match tokio::time::timeout(Duration::from_secs(self.config.query_timeout_seconds.max(1)), bounded).await {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(ApiError {
-                status: StatusCode::GATEWAY_TIMEOUT,
-                text: "query took too long: narrow its time range or its filter".to_owned(),
-            }),
-        }
+    /// Runs a query within the limits of number, time and memory: it gets sessions of its own.
+    async fn run<T>(&self, tenant: &TenantId, query: impl AsyncFnOnce(Sessions) -> Result<T, Error>) -> Result<T, ApiError> {
+        Ok(self.sessions.run(tenant, query).await?)
     }
 }
 
 /// All routes. `prefix` (such as `/tempo`, or empty) comes before each.
 pub fn router(api: Arc<Api>) -> Router {
-    Router::new()
-        .route("/api/search", get(search::search))
-        .route("/api/metrics/query_range", get(metrics::range))
-        .route("/api/metrics/query", get(metrics::instant))
-        .route("/api/traces/{id}", get(trace_by_id::v1))
-        .route("/api/v2/traces/{id}", get(trace_by_id::v2))
+    // A client may ask for names and values in protobuf too.
+    let tags = Router::new()
         .route("/api/search/tags", get(tags::names_v1))
         .route("/api/v2/search/tags", get(tags::names_v2))
         // A tag may hold unescaped slashes, so what follows is taken whole.
         .route("/api/search/tag/{*rest}", get(tags::values_v1))
         .route("/api/v2/search/tag/{*rest}", get(tags::values_v2))
+        .route_layer(middleware::from_fn(wire::tags_in_protobuf));
+    Router::new()
+        .merge(tags)
+        .route("/api/search", get(search::search))
+        .route("/api/metrics/query_range", get(metrics::range))
+        .route("/api/metrics/query", get(metrics::instant))
+        .route("/api/traces/{id}", get(trace_by_id::v1))
+        .route("/api/v2/traces/{id}", get(trace_by_id::v2))
         .route("/api/echo", get(status::echo))
         .route("/api/status/buildinfo", get(status::buildinfo))
         .with_state(api)
@@ -115,4 +112,8 @@ impl IntoResponse for ApiError {
 /// Form of an answer, by the `Accept` header; JSON unless protobuf is asked for.
 fn wants_protobuf(headers: &HeaderMap) -> bool {
     headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("application/protobuf"))
+}
+
+fn protobuf(message: &impl prost::Message) -> Response {
+    ([(header::CONTENT_TYPE, "application/protobuf")], message.encode_to_vec()).into_response()
 }

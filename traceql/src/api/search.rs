@@ -6,22 +6,28 @@ use axum::{
     Json,
     extract::{RawQuery, State},
     http::HeaderMap,
+    response::{IntoResponse, Response},
 };
 
-use super::{Api, ApiError, params::Params};
+use super::{Api, ApiError, params::Params, protobuf, wants_protobuf};
 use crate::{
-    result::search::SearchResponse,
+    result::tempopb::SearchResponse,
     search::{SearchRequest, search as run_search},
 };
 
 /// Answers a search in TraceQL (`q`), or by the old `tags`, `minDuration`, `maxDuration`.
-pub async fn search(State(api): State<Arc<Api>>, headers: HeaderMap, RawQuery(query): RawQuery) -> Result<Json<SearchResponse>, ApiError> {
+pub async fn search(State(api): State<Arc<Api>>, headers: HeaderMap, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let tenant = api.tenant(&headers)?;
     let request = request_of(&api, &Params::new(query.as_deref()))?;
-    Ok(Json(api.run(run_search(&api.sessions, &tenant, &request)).await?))
+    let found = api.run(&tenant, async |sessions| run_search(&sessions, &tenant, &request).await).await?;
+    if wants_protobuf(&headers) {
+        return Ok(protobuf(&SearchResponse::from(found)));
+    }
+    Ok(Json(found).into_response())
 }
 
-fn request_of(api: &Api, params: &Params) -> Result<SearchRequest, ApiError> {
+/// Reads and checks the parameters; gRPC requests come as parameters too.
+pub(super) fn request_of(api: &Api, params: &Params) -> Result<SearchRequest, ApiError> {
     let config = &api.config;
     if params.get("q").is_some() && params.get("tags").is_some() {
         return Err(ApiError::bad_request("invalid request: can't specify tags and q in the same query"));

@@ -59,7 +59,7 @@ async fn find_names(api: &Arc<Api>, headers: &HeaderMap, RawQuery(query): RawQue
         let v1 = vec![("intrinsic", INTRINSICS.iter().map(|s| (*s).to_owned()).collect())];
         return Ok(if asked == "intrinsic" { (v1, false) } else { (Vec::new(), false) });
     }
-    let found = api.run(names(&api.sessions, &tenant, &scopes, &request)).await?;
+    let found = api.run(&tenant, async |sessions| names(&sessions, &tenant, &scopes, &request).await).await?;
     let named: Names = found.into_iter().map(|(scope, names): (AttributeScope, _)| (scope.as_str(), names)).collect();
     Ok((named, asked == "none"))
 }
@@ -93,7 +93,7 @@ pub async fn values_v1(
         }
         name => Field::Attribute(Attribute { parent: false, scope: Scope::None, name: name.to_owned() }),
     };
-    let found = api.run(values(&api.sessions, &tenant, &field, VALUES_BYTES_MAX, &request)).await?;
+    let found = api.run(&tenant, async |sessions| values(&sessions, &tenant, &field, VALUES_BYTES_MAX, &request).await).await?;
     let texts: BTreeSet<String> = found.iter().map(|v| text_of(v).1).collect();
     Ok(Json(json!({ "tagValues": texts, "metrics": {} })))
 }
@@ -110,7 +110,7 @@ pub async fn values_v2(
     let field = parse_attribute(name)
         .map_err(|e| ApiError::bad_request(format!("please provide a valid tagName: failed to parse identifier {name}: {e}")))?;
     let request = request_of(&api, &Params::new(query.as_deref()))?;
-    let found = api.run(values(&api.sessions, &tenant, &field, VALUES_BYTES_MAX, &request)).await?;
+    let found = api.run(&tenant, async |sessions| values(&sessions, &tenant, &field, VALUES_BYTES_MAX, &request).await).await?;
     let values: Vec<Value> = found
         .iter()
         .map(|v| {

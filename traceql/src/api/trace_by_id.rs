@@ -5,14 +5,13 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Path, RawQuery, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use prost::Message;
 use serde_json::json;
 use tracehouse_engine::{FoundTrace, TraceId};
 
-use super::{Api, ApiError, params::Params, wants_protobuf};
+use super::{Api, ApiError, params::Params, protobuf, wants_protobuf};
 use crate::result::trace::{TraceByIdMetrics, TraceByIdResponse, complete, to_json};
 
 /// The trace as `{"batches": [...]}` or a protobuf `Trace`; 404 if there is none.
@@ -58,9 +57,5 @@ async fn find(api: &Arc<Api>, id: &str, headers: &HeaderMap, RawQuery(query): Ra
     }
     let id: TraceId = id.parse()?;
     let range = Params::new(query.as_deref()).seconds_range(0)?;
-    api.run(api.sessions.engine().find_trace(&tenant, id, range)).await
-}
-
-fn protobuf(message: &impl Message) -> Response {
-    ([(header::CONTENT_TYPE, "application/protobuf")], message.encode_to_vec()).into_response()
+    api.run(&tenant, async |sessions| sessions.engine().find_trace(&tenant, id, range).await).await
 }

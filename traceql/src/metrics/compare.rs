@@ -37,7 +37,7 @@ impl Run<'_> {
             return Ok(());
         }
         let plan = plan_check(self.sessions, self.tenant, series, &self.intervals, &suspects, &self.whole)?;
-        let cost = self.cost;
+        let cost = self.progress.cost;
         let mut typed = vec![0i64; suspects.len()];
         let physical = self.prepare(plan).await?;
         self.rows(physical, |batch| {
@@ -48,7 +48,8 @@ impl Run<'_> {
         })
         .await?;
         // The spans were counted by the first plan.
-        self.cost = crate::result::search::SearchMetrics { inspected_bytes: self.cost.inspected_bytes, ..cost };
+        let inspected_bytes = self.progress.cost.inspected_bytes;
+        self.progress.cost = crate::result::search::SearchMetrics { inspected_bytes, ..cost };
         for (field, _) in suspects.iter().zip(typed).filter(|(_, typed)| *typed == 0) {
             compared.forget_texts(field);
         }

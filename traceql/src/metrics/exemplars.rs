@@ -39,11 +39,12 @@ impl Run<'_> {
         starts.dedup();
         let plan = plan_exemplars(self.sessions, self.tenant, series, &starts, &self.whole)?;
         let own_value = !matches!(series.function, MetricsFn::Rate | MetricsFn::CountOverTime | MetricsFn::HistogramOverTime(_));
-        let cost = self.cost;
+        let cost = self.progress.cost;
         let physical = self.prepare(plan.plan).await?;
         self.rows(physical, |batch| add(batch, &plan.fields, &mut wanted, own_value, found)).await?;
         // The spans were counted by the first plan.
-        self.cost = crate::result::search::SearchMetrics { inspected_bytes: self.cost.inspected_bytes, ..cost };
+        let inspected_bytes = self.progress.cost.inspected_bytes;
+        self.progress.cost = crate::result::search::SearchMetrics { inspected_bytes, ..cost };
         for series in found {
             series.exemplars.sort_by_key(|e| e.time);
         }

@@ -36,7 +36,7 @@ pub type Whole = Option<Arc<WholeTraces>>;
 
 /// Looks for traces in several parts among those that overlap a range (Unix nanoseconds, inclusive).
 pub async fn whole_traces(sessions: &Sessions, tenant: &TenantId, range: Option<(i64, i64)>) -> Result<Whole> {
-    sessions.engine().whole_traces(tenant, range).await
+    sessions.engine().whole_traces(tenant, &sessions.snapshot(tenant), range).await
 }
 
 /// Columns whose stored values are those of a part.

@@ -4,4 +4,5 @@ pub mod json;
 pub mod metrics;
 pub mod search;
 mod shown;
+pub mod tempopb;
 pub mod trace;

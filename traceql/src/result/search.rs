@@ -173,7 +173,7 @@ pub struct SearchResult<'a> {
     bytes: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Found {
     summary: TraceSummary,
     end: i64,
@@ -253,6 +253,20 @@ impl<'a> SearchResult<'a> {
             self.bytes = self.bytes.saturating_sub(found.map_or(0, |f| f.bytes()));
             self.dropped.insert(id);
         }
+    }
+
+    /// Of the traces found so far, those in the answer that start after `watermark` (Unix nanoseconds), newest first, by their
+    /// full ids.
+    pub fn newest_after(&self, watermark: i64) -> Vec<String> {
+        let mut found: Vec<(u64, &String)> = self.traces.iter().map(|(id, f)| (f.summary.start_time_unix_nano, id)).collect();
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.truncate(self.limit);
+        found.into_iter().take_while(|(start, _)| *start as i64 > watermark).map(|(_, id)| id.clone()).collect()
+    }
+
+    /// What the answer shows of a trace, as far as it is known.
+    pub fn summary(&self, id: &str) -> Option<TraceSummary> {
+        self.traces.get(id).cloned().map(Found::finish)
     }
 
     /// The answer.

@@ -18,14 +18,10 @@ pub mod structural;
 use std::{ops::Range, sync::Arc};
 
 use arrow::array::{Array, RecordBatch};
-use datafusion::{
-    execution::{
-        TaskContext,
-        memory_pool::{MemoryConsumer, MemoryReservation},
-    },
-    physical_plan::SendableRecordBatchStream,
+use datafusion::execution::{
+    TaskContext,
+    memory_pool::{MemoryConsumer, MemoryReservation},
 };
-use futures::StreamExt;
 use tracehouse_engine::{Error, ErrorKind, Result};
 
 use crate::plan::SpansetPlan;
@@ -58,14 +54,6 @@ impl Evaluator {
             rows: Rows::new(spansets.clone())?,
             memory: Memory::new("the spans of a trace", context),
         })
-    }
-
-    /// Takes all rows and puts what survives into `sink`.
-    pub async fn run(mut self, mut rows: SendableRecordBatchStream, sink: &mut impl Sink) -> Result<()> {
-        while let Some(batch) = rows.next().await {
-            self.push(batch?, sink)?;
-        }
-        self.finish(sink)
     }
 
     /// Takes some rows, ordered by trace.

@@ -3,6 +3,7 @@
 mod assemble;
 mod compare;
 mod math;
+mod merged;
 mod quantile;
 mod response;
 mod second;
@@ -10,8 +11,9 @@ mod second;
 pub use assemble::{Assembled, Group, assemble, groups_of, labels_of};
 pub use compare::{Compared, Side};
 pub use math::{Operand, combine};
+pub use merged::Merged;
 pub use quantile::{Histogram, bucket_bound};
-pub use response::{InstantResponse, RangeResponse};
+pub use response::{ExemplarJson, InstantResponse, InstantSeries, LabelJson, Partial, RangeResponse, RangeSeries};
 pub use second::apply;
 
 use crate::syntax::Static;

@@ -1,5 +1,8 @@
 //! Listeners: bound first, so that a taken port is known at once; gates, closed until the process is ready.
 
+mod connections;
+mod tls;
+
 use std::{
     convert::Infallible,
     net::SocketAddr,
@@ -13,15 +16,15 @@ use axum::{
     extract::Request,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    serve::ListenerExt,
 };
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::Service;
 
 use crate::{
-    config::ServerConfig,
+    config::{ListenerName, ServerConfig},
     error::{Error, Result},
 };
 
@@ -50,37 +53,47 @@ struct Written {
     pid: u32,
 }
 
+/// A bound socket, and the TLS of its connections.
+pub struct Listener {
+    socket: TcpListener,
+    tls: Option<TlsAcceptor>,
+}
+
 /// Bound sockets.
-#[derive(Debug)]
 pub struct Listeners {
     /// HTTP API and gRPC queries.
-    pub http: TcpListener,
+    pub http: Listener,
     /// OTLP gRPC.
-    pub otlp_grpc: TcpListener,
+    pub otlp_grpc: Listener,
     /// OTLP HTTP.
-    pub otlp_http: TcpListener,
+    pub otlp_http: Listener,
     /// Flight SQL.
-    pub flight: TcpListener,
+    pub flight: Listener,
 }
 
 impl Listeners {
     /// Binds all, or names the flag of the first that cannot be.
     pub async fn bind(config: &ServerConfig) -> Result<Self> {
+        let tls = tls::acceptor(config)?;
+        let listener = async |name: ListenerName, flag: &str, address: &str| -> Result<Listener> {
+            let tls = tls.clone().filter(|_| config.tls_listeners.contains(&name));
+            Ok(Listener { socket: bind(flag, address).await?, tls })
+        };
         Ok(Self {
-            http: bind("http-addr", &config.http_addr).await?,
-            otlp_grpc: bind("otlp-grpc-addr", &config.otlp_grpc_addr).await?,
-            otlp_http: bind("otlp-http-addr", &config.otlp_http_addr).await?,
-            flight: bind("flight-addr", &config.flight_addr).await?,
+            http: listener(ListenerName::Http, "http-addr", &config.http_addr).await?,
+            otlp_grpc: listener(ListenerName::OtlpGrpc, "otlp-grpc-addr", &config.otlp_grpc_addr).await?,
+            otlp_http: listener(ListenerName::OtlpHttp, "otlp-http-addr", &config.otlp_http_addr).await?,
+            flight: listener(ListenerName::Flight, "flight-addr", &config.flight_addr).await?,
         })
     }
 
     /// Where they are bound: the real ports where 0 was asked for.
     pub fn addresses(&self) -> Result<Addresses> {
         Ok(Addresses {
-            http: self.http.local_addr()?,
-            otlp_grpc: self.otlp_grpc.local_addr()?,
-            otlp_http: self.otlp_http.local_addr()?,
-            flight: self.flight.local_addr()?,
+            http: self.http.socket.local_addr()?,
+            otlp_grpc: self.otlp_grpc.socket.local_addr()?,
+            otlp_http: self.otlp_http.socket.local_addr()?,
+            flight: self.flight.socket.local_addr()?,
         })
     }
 }
@@ -184,19 +197,12 @@ impl Gate {
         unavailable(&request, &reason)
     }
 
-    /// Serves this gate on a listener, HTTP/1.1 and HTTP/2 without TLS on the same port, until `stop`; then lets the
-    /// requests under way finish.
-    pub fn serve(&self, listener: TcpListener, stop: CancellationToken) -> JoinHandle<()> {
+    /// Serves this gate on a listener, HTTP/1.1 and HTTP/2 on the same port, with TLS or without, until `stop`; then lets
+    /// the requests under way finish.
+    pub fn serve(&self, listener: Listener, stop: CancellationToken) -> JoinHandle<()> {
         let gate = self.clone();
         let router = Router::new().fallback(move |request: Request<Body>| gate.clone().pass(request));
-        let listener = listener.tap_io(|socket| {
-            let _ = socket.set_nodelay(true);
-        });
-        tokio::spawn(async move {
-            if let Err(e) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
-                tracing::error!(error = %e, "listener failed");
-            }
-        })
+        tokio::spawn(connections::serve(listener.socket, listener.tls, router, stop))
     }
 }
 
@@ -225,52 +231,4 @@ pub fn grpc_error(code: u16, message: &str) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_taken_port_names_its_flag() {
-        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = taken.local_addr().unwrap().to_string();
-        let text = bind("http-addr", &address).await.unwrap_err().to_string();
-        assert!(text.contains(&address) && text.contains("--http-addr"), "{text}");
-        assert!(bind("flight-addr", "nonsense").await.unwrap_err().to_string().contains("--flight-addr"));
-    }
-
-    #[tokio::test]
-    async fn a_gate_answers_until_it_is_opened() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/ready", listener.local_addr().unwrap());
-        let readiness = Readiness::not_yet("replaying");
-        let (gate, stop) = (Gate::new(readiness.clone()), CancellationToken::new());
-        let serving = gate.serve(listener, stop.clone());
-        let get = async |client: &reqwest::Client| {
-            let response = client.get(&url).send().await.unwrap();
-            (response.status().as_u16(), response.text().await.unwrap())
-        };
-        let http1 = reqwest::Client::builder().no_proxy().build().unwrap();
-        let http2 = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
-        assert_eq!(get(&http1).await, (503, "replaying\n".to_owned()));
-        gate.open(Router::new().route("/ready", axum::routing::get(move || async move { readiness.answer() })));
-        gate.readiness.set(None);
-        for client in [http1, http2] {
-            assert_eq!(get(&client).await, (200, "ready\n".to_owned()));
-            drop(client);
-        }
-        stop.cancel();
-        serving.await.unwrap();
-    }
-
-    #[test]
-    fn the_file_is_there_while_its_guard_lives() {
-        let dir = tempfile::tempdir().unwrap();
-        let any: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let addresses = Addresses { http: any, otlp_grpc: any, otlp_http: any, flight: any };
-        let guard = addresses.write(dir.path()).unwrap();
-        let read = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
-        let read: Written = serde_json::from_str(&read).unwrap();
-        assert_eq!((read.addresses, read.pid), (addresses, std::process::id()));
-        drop(guard);
-        assert!(!dir.path().join(FILE).exists());
-    }
-}
+mod tests;
