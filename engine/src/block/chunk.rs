@@ -12,8 +12,8 @@ use parquet::file::statistics::Statistics;
 use super::{
     attributes::{attribute, first_leaves, value_leaves},
     fields::{self, Chosen},
-    legacy,
     leaves::{depth, scope_path},
+    legacy,
     reader::BlockReader,
     records::{Attributes, EVENT_LEAVES, Events, LINK_LEAVES, Links, attribute_leaves},
     rows::{Fetched, Rows, head},

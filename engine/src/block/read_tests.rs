@@ -220,9 +220,7 @@ fn every_trace_is_found_by_its_id() {
                 for trace in &traces {
                     let trace = trace.trace();
                     let found = block.find_trace(trace.id).await.unwrap().unwrap();
-                    let lost = LOST
-                        .iter()
-                        .any(|(v, id, _, _)| version.starts_with(v) && *id == trace.id.to_string());
+                    let lost = LOST.iter().any(|(v, id, _, _)| version.starts_with(v) && *id == trace.id.to_string());
                     assert!(lost || spans(&found) == spans(trace), "{version} {set} {}:\n{found:?}\n{trace:?}", trace.id);
                 }
                 for absent in 0..200u8 {

@@ -57,7 +57,7 @@ fn kept(trace: &Trace, version: Version, columns: &[DedicatedColumn]) -> Trace {
         let resource = rs.resource.get_or_insert_default();
         if version == Version::V3 {
             resource.dropped_attributes_count = 0;
-            resource.attributes.iter_mut().for_each(|kv| lose_bytes(kv));
+            resource.attributes.iter_mut().for_each(lose_bytes);
         }
         for ss in &mut rs.scope_spans {
             let scope = ss.scope.get_or_insert_default();
@@ -68,7 +68,7 @@ fn kept(trace: &Trace, version: Version, columns: &[DedicatedColumn]) -> Trace {
             for span in &mut ss.spans {
                 span.status.get_or_insert_default();
                 if version == Version::V3 {
-                    span.attributes.iter_mut().for_each(|kv| lose_bytes(kv));
+                    span.attributes.iter_mut().for_each(lose_bytes);
                 }
             }
         }

@@ -12,7 +12,7 @@ use parquet::{
 };
 use prost::Message;
 
-use super::{Bloom, BlockMeta, DedicatedColumn, DedicatedScope, DedicatedType, Version, index, records::LinkSlice, value_json};
+use super::{BlockMeta, Bloom, DedicatedColumn, DedicatedScope, DedicatedType, Version, index, records::LinkSlice, value_json};
 use crate::{
     derive::{derive, service_name},
     tenant::TenantId,
@@ -181,16 +181,8 @@ pub(super) fn row(trace: &Trace, dedicated: &[DedicatedColumn]) -> Node {
     let (start, end) = (facts.start_unix_nanos as i64, facts.end_unix_nanos as i64);
     let mut groups = Vec::new();
     for rs in &trace.resource_spans {
-        let keys = [
-            "cluster",
-            "namespace",
-            "pod",
-            "container",
-            "k8s.cluster.name",
-            "k8s.namespace.name",
-            "k8s.pod.name",
-            "k8s.container.name",
-        ];
+        let keys =
+            ["cluster", "namespace", "pod", "container", "k8s.cluster.name", "k8s.namespace.name", "k8s.pod.name", "k8s.container.name"];
         let mut rest = rs.resource.iter().flat_map(|r| r.attributes.clone()).collect::<Vec<_>>();
         let name = service_name(rs.resource.as_ref()).to_owned();
         if let Some(at) = crate::derive::service_name_at(&rest) {
