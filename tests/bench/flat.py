@@ -65,8 +65,17 @@ def make(blocks, out):
       from spans"""
     temporary = out.with_suffix(".part")
     con = duckdb.connect(config={"temp_directory": str(out.parent / "duckdb-tmp")})
-    con.execute(f"copy ({query}) to '{temporary}' (format parquet, compression zstd)")
+    con.execute(f"copy ({query}) to '{temporary}' (format parquet, compression zstd, write_bloom_filter false)")
     temporary.rename(out)
+    return out
+
+
+def with_blooms(path):
+    """A second copy with the bloom filters that DuckDB's own writer adds to dictionary columns; gives its path."""
+    out = path.with_name(path.stem + "-blooms.parquet")
+    if not out.exists():
+        duckdb.execute(f"copy (from '{path}') to '{out}.part' (format parquet, compression zstd)")
+        path.with_name(out.name + ".part").rename(out)
     return out
 
 
@@ -99,12 +108,17 @@ class Flat:
 
     def used(self, sql):
         """Columns that a query names."""
-        return [c for c in self.columns if (f'"{c}"' in sql if "." in c else re.search(rf"(?<![\w.\"']){c}\b", sql))]
+        code = re.sub(r"'[^']*'", "''", sql)
+        return [c for c in self.columns if (f'"{c}"' in code if "." in c else re.search(rf"\b{c}\b", code))]
+
+    def cpu_ms(self, sql, runs, seconds):
+        """CPU ms with one thread."""
+        self.con.execute("set threads = 1")
+        return repeat(lambda: self.con.execute(sql).fetchall(), time.process_time, runs, seconds)
 
     def cost(self, sql, runs, seconds):
         """CPU ms with one thread, wall ms with two (medians)."""
-        self.con.execute("set threads = 1")
-        cpu = repeat(lambda: self.con.execute(sql).fetchall(), time.process_time, runs, seconds)
+        cpu = self.cpu_ms(sql, runs, seconds)
         self.con.execute("set threads = 2")
         wall = repeat(lambda: self.con.execute(sql).fetchall(), time.perf_counter, runs, seconds)
         return {"cpu_ms": cpu, "wall_ms": wall}

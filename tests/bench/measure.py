@@ -18,7 +18,7 @@ def ours(args, folder, flat, window, shapes, facts):
                 result["compared"] = len(shape.answer)
                 result["ours"] = cost(server, answers.url(shape, window), args.runs, args.seconds, facts["spans"])
             if shape.own_sql and args.sql:
-                result["own_sql"] = {"text": shape.own_sql, **flight_cost(server, shape.own_sql, args.runs, args.seconds)}
+                result["own_sql"] = flight_cost(server, shape, args.runs, args.seconds)
             progress(f"{shape.group}: {shape.name}", result.get("differs") or f"{result['ours']['cpu_ms']:.1f} ms CPU")
         facts["peak_mib_at_the_end"] = server.peak_mib()
     if args.cold:
@@ -97,34 +97,39 @@ def cold(args, folder, shape, window):
         return {"wall_ms": wall, "cpu_ms": (server.cpu() - before) * 1e3, "read_bytes": store_bytes(server) - read}
 
 
-def flight_cost(server, sql, runs, seconds):
-    """CPU and wall time of a statement over Flight SQL."""
+def flight_cost(server, shape, runs, seconds):
+    """CPU and wall time of a statement over Flight SQL; its counts must add up to those of the TraceQL answer."""
     import adbc_driver_flightsql.dbapi as flightsql
 
     walls = []
     with flightsql.connect("grpc://" + server.at["flight"], autocommit=True) as connection, connection.cursor() as cursor:
 
         def ask():
-            cursor.execute(sql)
+            cursor.execute(shape.own_sql)
             return cursor.fetch_arrow_table()
 
-        rows = ask().num_rows
+        counted, expected = sum(ask()["n"].to_pylist()), sum((shape.answer or {}).values())
+        if counted != expected:
+            return {"text": shape.own_sql, "differs": f"{counted} spans, TraceQL {expected:.0f}"}
         end, before = time.perf_counter() + seconds, server.cpu()
         while len(walls) < runs and (len(walls) < 3 or time.perf_counter() < end):
             start = time.perf_counter()
             ask()
             walls.append((time.perf_counter() - start) * 1e3)
-        return {"cpu_ms": (server.cpu() - before) * 1e3 / len(walls), "wall_ms": statistics.median(walls), "rows": rows}
+        return {"cpu_ms": (server.cpu() - before) * 1e3 / len(walls), "wall_ms": statistics.median(walls), "text": shape.own_sql}
 
 
 def duckdb(args, flat, shapes, results):
-    """DuckDB's cost on the flat copy, and that of decoding the same columns only."""
-    limits = {}
+    """DuckDB's cost on the flat copy, without and with bloom filters, and that of decoding the same columns only."""
+    from flat import Flat, with_blooms
+
+    limits, blooms = {}, Flat(with_blooms(flat.path))
     for shape in shapes:
         result = results[f"{shape.group}: {shape.name}"]
         if "differs" in result:
             continue
         result["duckdb"] = flat.cost(shape.sql, args.runs, args.seconds)
+        result["duckdb"]["blooms_cpu_ms"] = blooms.cpu_ms(shape.sql, args.runs, args.seconds / 2)
         columns = tuple(flat.used(shape.sql))
         if columns and columns not in limits:
             limits[columns] = flat.limit(list(columns), args.runs, args.seconds)

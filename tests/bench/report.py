@@ -21,7 +21,7 @@ def mega(value):
 def table(results, facts, old):
     """A Markdown table: CPU ms / wall ms (medians), what was read, and how our CPU compares."""
     tempo, own, cold = (any(k in r for r in results.values()) for k in ("tempo", "own_sql", "cold"))
-    head = ["query", "values equal", "ours", "wall min..max", "MB read", "inspected MB", "M spans/s", "peak MiB", "DuckDB", "limit CPU", "ours / DuckDB CPU"]
+    head = ["query", "values equal", "ours", "wall min..max", "MB read", "inspected MB", "M spans/s", "peak MiB", "DuckDB", "with blooms, CPU", "limit CPU", "ours / DuckDB CPU"]
     head += ["SQL over Flight"] * own + ["cold wall, MB"] * cold + ["Tempo", "Tempo / ours CPU"] * tempo + ["before / now CPU"] * bool(old)
     lines = ["", "CPU ms / wall ms; DuckDB: CPU with one thread, wall with two", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, r in results.items():
@@ -30,9 +30,9 @@ def table(results, facts, old):
             continue
         o, duck, limit = r["ours"], r.get("duckdb"), r.get("limit")
         cells = [name, f"{r['compared']:,}", pair(o), f"{ms(o['wall_min_ms'])}..{ms(o['wall_max_ms'])}", mega(o["read_bytes"]), mega(o["inspected_bytes"]),
-                 f"{o['spans_per_s'] / 1e6:.1f}", f"{o['peak_mib']:.0f}", pair(duck), ms(limit["cpu_ms"]) if limit else "",
+                 f"{o['spans_per_s'] / 1e6:.1f}", f"{o['peak_mib']:.0f}", pair(duck), ms(duck["blooms_cpu_ms"]) if duck else "", ms(limit["cpu_ms"]) if limit else "",
                  f"{o['cpu_ms'] / duck['cpu_ms']:.2f}" if duck else ""]
-        cells += [pair(r.get("own_sql"))] * own
+        cells += [pair(r.get("own_sql")) or r.get("own_sql", {}).get("differs", "")] * own
         cells += [f"{ms(r['cold']['wall_ms'])}, {mega(r['cold']['read_bytes'])}" if "cold" in r else ""] * cold
         if tempo:
             t = r.get("tempo", {})
