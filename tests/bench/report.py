@@ -22,7 +22,7 @@ def table(results, facts, old):
     """A Markdown table: CPU ms / wall ms (medians), what was read, and how our CPU compares."""
     tempo, own, cold = (any(k in r for r in results.values()) for k in ("tempo", "own_sql", "cold"))
     head = ["query", "values equal", "ours", "wall min..max", "MB read", "inspected MB", "M spans/s", "peak MiB", "DuckDB", "with blooms, CPU", "limit CPU", "ours / DuckDB CPU"]
-    head += ["SQL over Flight"] * own + ["cold wall, MB"] * cold + ["Tempo", "Tempo / ours CPU"] * tempo + ["before / now CPU"] * bool(old)
+    head += ["SQL over Flight"] * own + ["cold wall, MB"] * cold + ["Tempo", "Tempo, any traces", "Tempo / ours CPU"] * tempo + ["before / now CPU"] * bool(old)
     lines = ["", "CPU ms / wall ms; DuckDB: CPU with one thread, wall with two", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, r in results.items():
         if "differs" in r:
@@ -36,7 +36,7 @@ def table(results, facts, old):
         cells += [f"{ms(r['cold']['wall_ms'])}, {mega(r['cold']['read_bytes'])}" if "cold" in r else ""] * cold
         if tempo:
             t = r.get("tempo", {})
-            cells += [pair(t) or t.get("note", ""), f"{t['cpu_ms'] / max(o['cpu_ms'], 0.01):.0f}" if "cpu_ms" in t else ""]
+            cells += [pair(t) or t.get("note", ""), pair(t.get("any")), f"{t['cpu_ms'] / max(o['cpu_ms'], 0.01):.0f}" if "cpu_ms" in t else ""]
         if old:
             before = old.get(name, {}).get("ours")
             cells.append(f"{before['cpu_ms'] / max(o['cpu_ms'], 0.01):.1f}" if before else "")
