@@ -17,6 +17,8 @@ pub struct Config {
     pub live_chunk_spans: usize,
     /// Number of blocks whose footers are kept in memory.
     pub footer_cache_blocks: usize,
+    /// Memory for the attribute names and values of blocks that completion asked for lately, in bytes.
+    pub vocabulary_cache_bytes: usize,
     /// How many blocks may fail to be read before a query fails; failed blocks are reported.
     pub tolerate_failed_blocks: u32,
     /// False-positive rate of the bloom filters of trace ids.
@@ -35,6 +37,7 @@ impl Default for Config {
             scan_parallelism: 0,
             live_chunk_spans: 65_536,
             footer_cache_blocks: 4096,
+            vocabulary_cache_bytes: 64 * 1024 * 1024,
             tolerate_failed_blocks: 0,
             bloom_false_positive: 0.01,
             bloom_shard_size_bytes: 102_400,

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use crate::{
-    block::{BlockMeta, BlockReader, DedicatedColumn, FooterCache, write_block},
+    block::{BlockMeta, BlockReader, DedicatedColumn, FooterCache, vocabulary::VocabularyCache, write_block},
     catalog::{BlockList, Catalog},
     config::Config,
     derive,
@@ -27,6 +27,7 @@ pub struct Engine {
     catalog: Catalog,
     live: Arc<dyn LiveSpans>,
     footers: Arc<FooterCache>,
+    pub(crate) vocabularies: VocabularyCache,
     config: Config,
 }
 
@@ -52,7 +53,8 @@ impl Engine {
     /// An engine over a store, without live spans and with an empty catalogue: call [`poll`](Self::poll) next.
     pub fn new(store: BlockStore, config: Config) -> Self {
         let footers = Arc::new(FooterCache::new(config.footer_cache_blocks));
-        Self { store, catalog: Catalog::default(), live: Arc::new(NoLiveSpans), footers, config }
+        let vocabularies = VocabularyCache::new(config.vocabulary_cache_bytes);
+        Self { store, catalog: Catalog::default(), live: Arc::new(NoLiveSpans), footers, vocabularies, config }
     }
 
     /// Adds the live side.

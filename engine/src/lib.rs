@@ -14,8 +14,10 @@ pub mod tenant;
 pub mod trace;
 
 mod engine;
+mod vocabulary;
 
 pub use engine::{Engine, FoundTrace, Snapshot};
 pub use error::{Error, ErrorKind, Result};
 pub use tenant::TenantId;
 pub use trace::{Trace, TraceId};
+pub use uuid::Uuid as BlockId;

@@ -29,8 +29,13 @@ pub struct SearchRequest {
 /// Parses and checks a query.
 pub fn parse(text: &str) -> Result<Query> {
     let query = syntax::parse(text).map_err(syntax_error)?;
-    syntax::check(&query, &|pattern| compile_regex(pattern).map(drop)).map_err(syntax_error)?;
+    check_query(&query)?;
     Ok(query)
+}
+
+/// Checks a query that was read.
+pub fn check_query(query: &Query) -> Result<()> {
+    syntax::check(query, &|pattern| compile_regex(pattern).map(drop)).map_err(syntax_error)
 }
 
 fn syntax_error(e: syntax::Error) -> Error {

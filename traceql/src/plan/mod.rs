@@ -9,4 +9,4 @@ mod tags;
 pub use filter::{TraceqlFilter, filter_expr};
 pub use search::{ANSWER_COLUMNS, Condition, SearchPlan, Shown, plan_search};
 pub use spansets::{NUMBERS, SpansetPlan, plan_positions};
-pub use tags::plan_columns;
+pub use tags::{Place, plan_columns};

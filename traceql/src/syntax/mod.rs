@@ -6,7 +6,7 @@
 //!                                      v  |
 //!                                     print
 //! ```
-//! * [`parse`] reads a whole query, [`parse_attribute`] one attribute or intrinsic.
+//! * [`parse`] reads a whole query, [`parse_lenient`] one that is being typed, [`parse_attribute`] one attribute or intrinsic.
 //! * [`check`] applies the static rules (types, nil, grouping, unsupported features).
 //! * [`value`] evaluates operators on values: constant folding and the executor share it.
 //! * [`print()`] writes the canonical text; parsing that text gives the same tree.
@@ -23,6 +23,7 @@ pub mod ast;
 mod check;
 pub mod duration;
 mod error;
+mod lenient;
 mod lexer;
 mod parser;
 mod print;
@@ -34,6 +35,7 @@ mod visit;
 pub use ast::*;
 pub use check::{GROUP_BY_MAX, check};
 pub use error::{Error, ErrorKind, Place};
+pub use lenient::parse_lenient;
 pub use print::print;
 pub use value::{EvalError, Kind, Static, Status, Type};
 pub use visit::{visit_fields, visit_pipeline_fields};
