@@ -13,6 +13,7 @@ mod clients;
 mod compat;
 mod crash;
 mod data;
+mod drilldown;
 mod fuzz;
 mod scripts;
 mod tidy;

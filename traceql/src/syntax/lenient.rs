@@ -86,7 +86,10 @@ fn without_open_matchers(pieces: Vec<Piece<'_>>) -> Vec<Piece<'_>> {
     let mut at = 0;
     while let Some(piece) = pieces.get(at) {
         let is = |ahead: usize, kinds: &[Kind]| pieces.get(at + ahead).is_none_or(|p| kinds.contains(&p.kind));
-        let matcher = piece.kind == Kind::Field && pieces.get(at + 1).is_some_and(|p| p.kind == Kind::Comparison);
+        let comparison = |p: &Piece<'_>| p.kind == Kind::Comparison;
+        // A field behind a comparison is that one's value.
+        let begins = piece.kind == Kind::Field && !out.last().is_some_and(comparison);
+        let matcher = begins && pieces.get(at + 1).is_some_and(comparison);
         if matcher && is(2, &[Kind::Close, Kind::Connector]) {
             out.push(Piece { kind: Kind::Other, text: "true" });
             at += 2;

@@ -163,12 +163,14 @@ impl Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::syntax::parse;
 
     #[track_caller]
     fn check(query: &str, expected: &[&str]) {
         let found: Vec<String> =
-            groups(query).unwrap().iter().map(|g| filter_of_group(g).map_or("all".to_owned(), |f| f.to_string())).collect();
-        assert_eq!(found, expected, "{query}");
+            groups(query).unwrap().iter().map(|g| filter_of_group(g).map_or("all".to_owned(), |f| format!("{{ {f} }}"))).collect();
+        let canonical = |text: &&str| parse(&format!("{{ {text} }}")).map_or_else(|_| (*text).to_owned(), |q| q.to_string());
+        assert_eq!(found, expected.iter().map(canonical).collect::<Vec<_>>(), "{query}");
     }
 
     #[test]

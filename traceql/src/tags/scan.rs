@@ -22,7 +22,7 @@ use crate::{
     eval::{FieldColumns, Regexes, Rows, columns_of, regexes_of, repeated},
     plan::{Place, plan_columns},
     search::metrics_of,
-    syntax::{Attribute, Field, FieldExpr, Scope, Static},
+    syntax::{Attribute, Field, FieldExpr, Intrinsic, Scope, Static},
 };
 
 /// The running scan of one question, and what it has cost when it is done.
@@ -238,9 +238,11 @@ impl<'a> ValueReader<'a> {
             // Under a query Tempo takes an array's last element for the whole.
             Some(items) if self.filtered => items.into_iter().last().into_iter().for_each(|v| see(target, v)),
             Some(items) => items.into_iter().for_each(|v| see(target, v)),
+            // Where there is no link, its id reads as the empty text.
+            None if value == Static::String(String::new()) && matches!(target, Field::Intrinsic(Intrinsic::LinkTraceId)) => {}
             None if value != Static::Nil => see(target, value),
             // A root span has no parent id: its column holds empty bytes.
-            None if matches!(target, Field::Intrinsic(crate::syntax::Intrinsic::ParentId)) => see(target, Static::String(String::new())),
+            None if matches!(target, Field::Intrinsic(Intrinsic::ParentId)) => see(target, Static::String(String::new())),
             None => {}
         }
     }
@@ -278,7 +280,7 @@ pub fn vocabulary_key(field: &Field) -> Option<(Option<AttributeScope>, Box<str>
             Some((Some(scope), a.name.as_str().into()))
         }
         Field::Intrinsic(intrinsic) => {
-            use crate::syntax::Intrinsic as I;
+            use Intrinsic as I;
             let name = match intrinsic {
                 I::Name => "name",
                 I::Status => "status",

@@ -70,10 +70,13 @@ impl Vocabulary {
 
     /// Reads the bytes of a file. Corrupt bytes, another version and files beyond the bounds are errors.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let corrupt = |e| Error::data("vocabulary is corrupt").with_source(e);
         let mut decoder = zstd::Decoder::new(bytes).map_err(corrupt)?.single_frame();
         decoder.window_log_max(WINDOW_LOG_MAX).map_err(corrupt)?;
-        let mut lines = BufReader::new(decoder.take(DECODED_BYTES_MAX));
+        Self::from_lines(BufReader::new(decoder.take(DECODED_BYTES_MAX)))
+    }
+
+    /// Reads the lines inside a file.
+    pub fn from_lines(mut lines: impl BufRead) -> Result<Self> {
         let mut line = Vec::new();
         let mut next = |line: &mut Vec<u8>| -> Result<bool> {
             line.clear();
@@ -96,6 +99,10 @@ impl Vocabulary {
         entries.sort_by(|a: &Entry, b| (a.scope, &a.name, a.value_type).cmp(&(b.scope, &b.name, b.value_type)));
         Ok(Self { spans: header.spans, entries })
     }
+}
+
+fn corrupt(e: std::io::Error) -> Error {
+    Error::data("vocabulary is corrupt").with_source(e)
 }
 
 fn entry(line: Line<'_>) -> Result<Entry> {
