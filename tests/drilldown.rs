@@ -91,7 +91,8 @@ impl Day {
 
 /// A series' label values; those that Tempo adds by itself are left out.
 fn labels(series: &Value) -> String {
-    let text = |v: &Value| v.as_object().unwrap().values().next().map(|v| v.as_str().map_or(v.to_string(), str::to_owned)).unwrap_or_default();
+    let text =
+        |v: &Value| v.as_object().unwrap().values().next().map(|v| v.as_str().map_or(v.to_string(), str::to_owned)).unwrap_or_default();
     let labels = series["labels"].as_array().unwrap().iter().filter(|l| l["key"] != "__name__");
     labels.map(|l| text(&l["value"])).collect::<Vec<_>>().join(",")
 }
@@ -104,7 +105,10 @@ fn a_day(home: &std::path::Path) -> Day {
     let sql = Sql::connect(&server);
     let mut day = Day { server, sql };
     let spans = day.sql.number("SELECT count(*) FROM spans");
-    let inside = day.sql.number(&format!("SELECT count(*) FROM spans WHERE CAST(start_time AS bigint) / 1000000000 BETWEEN {START} AND {}", START + DAY_SECONDS - 1));
+    let inside = day.sql.number(&format!(
+        "SELECT count(*) FROM spans WHERE CAST(start_time AS bigint) / 1000000000 BETWEEN {START} AND {}",
+        START + DAY_SECONDS - 1
+    ));
     assert!(spans >= 3000 && spans == inside, "{spans} spans, {inside} of them within the day");
     day
 }
@@ -151,7 +155,8 @@ fn rates(day: &mut Day, filter: &str, condition: &str) {
         let query = format!("{{{filter} && {attribute} != nil}} | rate() by({attribute})");
         day.same(&query, 1800, column, &format!("{condition} AND {column} IS NOT NULL"));
     }
-    let pinned = format!("{{{filter} && resource.service.name != nil && resource.service.name=\"frontend\"}} | rate() by(resource.service.name)");
+    let pinned =
+        format!("{{{filter} && resource.service.name != nil && resource.service.name=\"frontend\"}} | rate() by(resource.service.name)");
     day.same(&pinned, 1800, "service_name", &format!("{condition} AND service_name = 'frontend'"));
 }
 
@@ -176,7 +181,11 @@ fn durations(day: &mut Day, filter: &str, condition: &str) {
 
 fn lists(day: &mut Day, filter: &str, condition: &str) {
     for (more, more_sql, select) in [
-        ("&& status = error", "status = 'error'", "resource.service.name, event.exception.message,event.exception.stacktrace,event.exception.type"),
+        (
+            "&& status = error",
+            "status = 'error'",
+            "resource.service.name, event.exception.message,event.exception.stacktrace,event.exception.type",
+        ),
         ("&& status = error", "status = 'error'", "status, resource.service.name, name"),
         ("&& duration > 12ms", "duration_ns > 12000000", "span.http.response.status_code, kind"),
     ] {
@@ -229,10 +238,14 @@ fn structure(day: &mut Day) {
         ("duration > 20ms", "duration_ns > 20000000", "duration > 20ms", "duration_ns > 20000000"),
         ("true", "true", "kind = server", "kind = 'server'"),
     ] {
-        let query = format!("({{nestedSetParent<0 && true && {root}}} &>> {{ {below} }}) || ({{nestedSetParent<0 && true && {root}}}) | {SELECT}");
+        let query =
+            format!("({{nestedSetParent<0 && true && {root}}} &>> {{ {below} }}) || ({{nestedSetParent<0 && true && {root}}}) | {SELECT}");
         let (_, spans) = day.matched(&query, "5000");
-        let condition = format!("s.nested_set_parent < 0 AND {}", root_sql.replace("status", "s.status").replace("duration_ns", "s.duration_ns"));
-        let of = |alias: &str, sql: &str| ["status ", "duration_ns", "kind "].iter().fold(sql.to_owned(), |sql, c| sql.replace(c, &format!("{alias}.{c}")));
+        let condition =
+            format!("s.nested_set_parent < 0 AND {}", root_sql.replace("status", "s.status").replace("duration_ns", "s.duration_ns"));
+        let of = |alias: &str, sql: &str| {
+            ["status ", "duration_ns", "kind "].iter().fold(sql.to_owned(), |sql, c| sql.replace(c, &format!("{alias}.{c}")))
+        };
         let expected = day.sql.number(&format!(
             "SELECT count(*) FROM (
                SELECT s.trace_id, s.span_id FROM spans s WHERE {condition}
@@ -254,7 +267,9 @@ fn structure(day: &mut Day) {
 }
 
 fn names_and_values(day: &mut Day) {
-    let probe = day.server.ask("/api/metrics/query_range", &[("q", "{} | rate()"), ("start", &START.to_string()), ("end", &(START + 60).to_string())]);
+    let probe = day
+        .server
+        .ask("/api/metrics/query_range", &[("q", "{} | rate()"), ("start", &START.to_string()), ("end", &(START + 60).to_string())]);
     assert_eq!(probe.status, 200, "{}", probe.text());
     let tags = day.ask("/api/v2/search/tags", "", &[("limit", "5000")]);
     let names: BTreeMap<String, Vec<String>> = tags["scopes"]
@@ -275,7 +290,9 @@ fn names_and_values(day: &mut Day) {
         ("span.db.system.name", "span_attributes->>'db.system.name'"),
         ("rootName", "root_span_name"),
     ] {
-        for (query, condition) in [("", "true"), ("{ status = error }", "status = 'error'"), ("{ status = error && name = }", "status = 'error'")] {
+        for (query, condition) in
+            [("", "true"), ("{ status = error }", "status = 'error'"), ("{ status = error && name = }", "status = 'error'")]
+        {
             let path = format!("/api/v2/search/tag/{tag}/values");
             let answer = day.ask(&path, query, &[("limit", "5000"), ("tag", tag)]);
             let values = answer["tagValues"].as_array().unwrap().iter().map(|v| v["value"].as_str().unwrap_or_default().to_owned());

@@ -16,4 +16,5 @@ mod data;
 mod drilldown;
 mod fuzz;
 mod scripts;
+mod tags;
 mod tidy;

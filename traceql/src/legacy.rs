@@ -34,8 +34,7 @@ pub struct TagSearchRequest {
 
 /// Runs a search by tags.
 pub async fn search_by_tags(sessions: &Sessions, tenant: &TenantId, request: &TagSearchRequest) -> Result<SearchResponse> {
-    let search_request =
-        SearchRequest { query: query_of(request), range: request.range, limit: request.limit, spans_per_span_set: 1 };
+    let search_request = SearchRequest { query: query_of(request), range: request.range, limit: request.limit, spans_per_span_set: 1 };
     let mut answer = search(sessions, tenant, &search_request).await?;
     if let Some((_, name)) = request.tags.iter().find(|(key, _)| key == SERVICE_NAME) {
         // The old search knows a service's name as text only; the query lets arrays pass, too.
@@ -193,13 +192,14 @@ mod tests {
     #[test]
     fn a_search_by_tags_is_a_query() {
         let tags = |tags: &[(&str, &str)]| tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let request = TagSearchRequest { tags: tags(&[("service.name", "a.b"), ("x y", "1"), ("http.status_code", "404")]), ..Default::default() };
+        let request =
+            TagSearchRequest { tags: tags(&[("service.name", "a.b"), ("x y", "1"), ("http.status_code", "404")]), ..Default::default() };
         assert_eq!(
             query_of(&request),
             "{ span.http.status_code = 404 } && { resource.service.name =~ `(?s:.*a\\.b.*)` } && { (resource.\"x y\" = `1`) || (span.\"x y\" = `1`) }"
         );
         let request = TagSearchRequest { min_duration_ms: 5, ..Default::default() };
-        assert_eq!(query_of(&request), "{ trace:duration >= 5ms }");
+        assert_eq!(query_of(&request), "{ traceDuration >= 5ms }");
         assert_eq!(query_of(&TagSearchRequest::default()), "{ true }");
     }
 }

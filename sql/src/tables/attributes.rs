@@ -120,7 +120,9 @@ impl AttributesTable {
         let [block, scope, name, value_type, value] = texts.map(|mut t| Arc::new(t.finish()) as ArrayRef);
         let mut columns = vec![block, scope, name, value_type];
         match self.which {
-            Which::Attributes => columns.extend([Arc::new(count.finish()) as ArrayRef, Arc::new(known.finish()), Arc::new(complete.finish())]),
+            Which::Attributes => {
+                columns.extend([Arc::new(count.finish()) as ArrayRef, Arc::new(known.finish()), Arc::new(complete.finish())])
+            }
             Which::Values => columns.extend([value, Arc::new(count.finish())]),
         }
         Ok(RecordBatch::try_new(self.schema.clone(), columns)?)

@@ -38,7 +38,7 @@ impl Api {
     /// The API over these sessions.
     pub fn new(sessions: Sessions, tenancy: Tenancy, config: Config) -> Self {
         let running = Semaphore::new(config.max_concurrent_queries.max(1));
-        let completion = Completion::new(sessions.clone(), config.max_tag_values_bytes, config.tag_cache_bytes);
+        let completion = Completion::new(config.max_tag_values_bytes, config.tag_cache_bytes);
         Self { sessions, tenancy, config, completion, running }
     }
 

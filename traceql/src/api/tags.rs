@@ -35,12 +35,10 @@ async fn find_names(api: &Arc<Api>, headers: &HeaderMap, RawQuery(query): RawQue
     let params = Params::new(query.as_deref());
     let asked = params.get("scope").unwrap_or_default();
     let scope = TagScope::parse(asked).ok_or_else(|| {
-        ApiError::bad_request(format!(
-            "invalid scope: {asked}: use resource, span, event, link, instrumentation, intrinsic, trace or none"
-        ))
+        ApiError::bad_request(format!("invalid scope: {asked}: use resource, span, event, link, instrumentation, intrinsic, trace or none"))
     })?;
     let request = request_of(api, &params)?;
-    Ok((scope, api.run(api.completion.names(&tenant, scope, &request)).await?))
+    Ok((scope, api.run(api.completion.names(&api.sessions, &tenant, scope, &request)).await?))
 }
 
 fn request_of(api: &Api, params: &Params) -> Result<TagsRequest, ApiError> {
@@ -60,7 +58,7 @@ pub async fn values_v1(
     let tenant = api.tenant(&headers)?;
     let field = field_v1(tag_of(&rest)?)?;
     let request = TagsRequest { query: None, ..request_of(&api, &Params::new(query.as_deref()))? };
-    let found = api.run(api.completion.values(&tenant, &field, &request)).await?;
+    let found = api.run(api.completion.values(&api.sessions, &tenant, &field, &request)).await?;
     let texts: BTreeSet<String> = found.values.into_iter().map(|v| v.value).collect();
     Ok(Json(json!({ "tagValues": texts, "metrics": found.cost })))
 }
@@ -102,7 +100,7 @@ pub async fn values_v2(
     let tenant = api.tenant(&headers)?;
     let field = field_v2(tag_of(&rest)?)?;
     let request = request_of(&api, &Params::new(query.as_deref()))?;
-    let TagValues { values, cost } = api.run(api.completion.values(&tenant, &field, &request)).await?;
+    let TagValues { values, cost } = api.run(api.completion.values(&api.sessions, &tenant, &field, &request)).await?;
     Ok(Json(json!({ "tagValues": values, "metrics": cost })))
 }
 

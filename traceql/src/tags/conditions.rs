@@ -144,7 +144,9 @@ impl Condition {
             Restriction::Present => None,
             Restriction::Absent => Some(FieldExpr::Unary { op: UnaryOp::NotExists, expr: field }),
             // No attribute has such a value; Tempo leaves the condition out.
-            Restriction::Compare(_, Static::Duration(_) | Static::Status(_) | Static::Kind(_)) if matches!(self.field, Field::Attribute(_)) => {
+            Restriction::Compare(_, Static::Duration(_) | Static::Status(_) | Static::Kind(_))
+                if matches!(self.field, Field::Attribute(_)) =>
+            {
                 None
             }
             Restriction::Compare(op, value) => Some(binary(*op, *field, FieldExpr::Static(value.clone()))),
@@ -187,7 +189,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_restricts_nothing() {
-        for query in ["", "{}", "{ true }", "{ .a = 1 }", "{ span.a = 1 || span.b = }", "{ span.a = 1 } && { span.b = 1 }", "nonsense", "{ span.a }"] {
+        for query in
+            ["", "{}", "{ true }", "{ .a = 1 }", "{ span.a = 1 || span.b = }", "{ span.a = 1 } && { span.b = 1 }", "nonsense", "{ span.a }"]
+        {
             check(query, &[]);
         }
         check("{ span.a = 1 && span.b = span.c }", &["span.a = 1"]);

@@ -153,20 +153,18 @@ pub struct TagValues {
 /// Answers questions for completion.
 #[derive(Debug)]
 pub struct Completion {
-    sessions: Sessions,
     known: Known,
     bytes_max: usize,
 }
 
 impl Completion {
-    /// Over these sessions. `bytes_max` bounds the values of one answer, `known_bytes_max` what is kept in memory of blocks
-    /// without a vocabulary.
-    pub fn new(sessions: Sessions, bytes_max: usize, known_bytes_max: usize) -> Self {
-        Self { sessions, known: Known::new(known_bytes_max), bytes_max }
+    /// `bytes_max` bounds the values of one answer, `known_bytes_max` what is kept in memory of blocks without a vocabulary.
+    pub fn new(bytes_max: usize, known_bytes_max: usize) -> Self {
+        Self { known: Known::new(known_bytes_max), bytes_max }
     }
 
     /// Names of attributes by scope.
-    pub async fn names(&self, tenant: &TenantId, scope: TagScope, request: &TagsRequest) -> Result<TagNames> {
+    pub async fn names(&self, sessions: &Sessions, tenant: &TenantId, scope: TagScope, request: &TagsRequest) -> Result<TagNames> {
         let (scopes, intrinsics): (&[AttributeScope], bool) = match &scope {
             TagScope::All => (&SCOPES, true),
             TagScope::One(scope) => (std::slice::from_ref(scope), false),
@@ -176,8 +174,8 @@ impl Completion {
         let groups = request.query.as_deref().map_or_else(|| Ok(Vec::new()), groups)?;
         let (mut names, cost) = match groups.is_empty() {
             _ if scopes.is_empty() => (Names::new(), Cost::default()),
-            true => self.all_names(tenant, scopes, request).await?,
-            false => self.chosen_names(tenant, scopes, &groups, request).await?,
+            true => self.all_names(sessions, tenant, scopes, request).await?,
+            false => self.chosen_names(sessions, tenant, scopes, &groups, request).await?,
         };
         let limit = if request.limit == 0 { NAMES_MAX } else { request.limit.min(NAMES_MAX) };
         let mut found: Vec<(&'static str, Vec<String>)> = Vec::new();
@@ -193,8 +191,14 @@ impl Completion {
         Ok(TagNames { scopes: found, cost })
     }
 
-    async fn all_names(&self, tenant: &TenantId, scopes: &[AttributeScope], request: &TagsRequest) -> Result<(Names, Cost)> {
-        let snapshot = self.sessions.engine().snapshot(tenant);
+    async fn all_names(
+        &self,
+        sessions: &Sessions,
+        tenant: &TenantId,
+        scopes: &[AttributeScope],
+        request: &TagsRequest,
+    ) -> Result<(Names, Cost)> {
+        let snapshot = sessions.engine().snapshot(tenant);
         let mut names = Names::new();
         let mut add = |vocabulary: &Vocabulary| {
             for entry in vocabulary.entries() {
@@ -204,7 +208,7 @@ impl Completion {
             }
         };
         add(&snapshot.live_vocabulary(Collector::new(Bounds::NAMES), request.range));
-        let (mut cost, vocabularies, others) = self.vocabularies(tenant, &snapshot, request.range).await?;
+        let (mut cost, vocabularies, others) = self.vocabularies(sessions, tenant, &snapshot, request.range).await?;
         vocabularies.iter().for_each(|v| add(v));
         let unknown = others.iter().flat_map(|block| scopes.iter().map(|scope| (block.block_id, *scope)));
         let mut read: BTreeMap<BlockId, Vec<AttributeScope>> = BTreeMap::new();
@@ -214,7 +218,7 @@ impl Completion {
                 _ => read.entry(block).or_default().push(scope),
             }
         }
-        let read = read.into_iter().map(|(block, scopes)| self.names_of_block(tenant, block, scopes));
+        let read = read.into_iter().map(|(block, scopes)| self.names_of_block(sessions, tenant, block, scopes));
         let mut read = futures::stream::iter(read).buffer_unordered(BLOCKS_CONCURRENT);
         while let Some((found, spent)) = read.try_next().await? {
             cost.inspected_bytes += spent.inspected_bytes;
@@ -226,10 +230,16 @@ impl Completion {
     }
 
     /// The names in a block without vocabulary, which are known from now on.
-    async fn names_of_block(&self, tenant: &TenantId, block: BlockId, scopes: Vec<AttributeScope>) -> Result<(Names, Cost)> {
+    async fn names_of_block(
+        &self,
+        sessions: &Sessions,
+        tenant: &TenantId,
+        block: BlockId,
+        scopes: Vec<AttributeScope>,
+    ) -> Result<(Names, Cost)> {
         let mut reader = NameReader::new(&scopes, false, NAMES_MAX);
         let place = Place::Blocks(Arc::new(HashSet::from([block])));
-        let mut scan = Scan::start(&self.sessions, tenant, &reader.columns(), None, &place).await?;
+        let mut scan = Scan::start(sessions, tenant, &reader.columns(), None, &place).await?;
         while let Some(batch) = scan.next().await? {
             reader.add(&batch)?;
         }
@@ -242,6 +252,7 @@ impl Completion {
 
     async fn chosen_names(
         &self,
+        sessions: &Sessions,
         tenant: &TenantId,
         scopes: &[AttributeScope],
         groups: &[Group],
@@ -250,12 +261,12 @@ impl Completion {
         let mut reader = NameReader::new(scopes, scopes.len() > 1, NAMES_MAX);
         let filter = filter_of_groups(groups);
         let place = Place::Within(request.range);
-        let mut scan = Scan::start(&self.sessions, tenant, &reader.columns(), filter.as_ref(), &place).await?;
+        let mut scan = Scan::start(sessions, tenant, &reader.columns(), filter.as_ref(), &place).await?;
         while let Some(batch) = scan.next().await? {
             reader.add(&batch)?;
         }
         // A column that every block has: Tempo names it whichever spans are chosen.
-        let snapshot = self.sessions.engine().snapshot(tenant);
+        let snapshot = sessions.engine().snapshot(tenant);
         let any = snapshot.blocks.iter().any(|b| is_within(b, request.range)) || !snapshot.live.is_empty();
         if any && scopes.contains(&AttributeScope::Resource) {
             insert(reader.names.entry(AttributeScope::Resource).or_default(), "service.name");
@@ -264,11 +275,11 @@ impl Completion {
     }
 
     /// Values of a field; `request.query` may choose spans.
-    pub async fn values(&self, tenant: &TenantId, field: &Field, request: &TagsRequest) -> Result<TagValues> {
+    pub async fn values(&self, sessions: &Sessions, tenant: &TenantId, field: &Field, request: &TagsRequest) -> Result<TagValues> {
         let mut found = Found::new(request.limit, self.bytes_max);
         let mut groups = request.query.as_deref().map_or_else(|| Ok(Vec::new()), groups)?;
         let cost = if groups.is_empty() {
-            self.all_values(tenant, field, request, &mut found).await?
+            self.all_values(sessions, tenant, field, request, &mut found).await?
         } else {
             // A group that pins the field to a value tells that value, without looking.
             groups.retain(|group| match group.iter().find_map(|c| c.pins(field)) {
@@ -278,13 +289,18 @@ impl Completion {
                 }
                 None => true,
             });
-            if groups.is_empty() { Cost::default() } else { self.chosen_values(tenant, field, &groups, request, &mut found).await? }
+            if groups.is_empty() {
+                Cost::default()
+            } else {
+                self.chosen_values(sessions, tenant, field, &groups, request, &mut found).await?
+            }
         };
         Ok(TagValues { values: found.values.into_iter().collect(), cost })
     }
 
     async fn chosen_values(
         &self,
+        sessions: &Sessions,
         tenant: &TenantId,
         field: &Field,
         groups: &[Group],
@@ -294,22 +310,29 @@ impl Completion {
         let filter = filter_of_groups(groups);
         let reader = ValueReader::new(targets_of(field, true), filter.as_ref(), true)?;
         let place = Place::Within(request.range);
-        let mut scan = Scan::start(&self.sessions, tenant, &reader.columns(), filter.as_ref(), &place).await?;
+        let mut scan = Scan::start(sessions, tenant, &reader.columns(), filter.as_ref(), &place).await?;
         while let (Some(batch), false) = (scan.next().await?, found.is_full()) {
             reader.read(&batch, &mut |_, value| found.add(TagValue::new(&value)))?;
         }
         Ok(scan.cost())
     }
 
-    async fn all_values(&self, tenant: &TenantId, field: &Field, request: &TagsRequest, found: &mut Found) -> Result<Cost> {
+    async fn all_values(
+        &self,
+        sessions: &Sessions,
+        tenant: &TenantId,
+        field: &Field,
+        request: &TagsRequest,
+        found: &mut Found,
+    ) -> Result<Cost> {
         let targets = targets_of(field, false);
         let keys: Option<Vec<_>> = targets.iter().map(vocabulary_key).collect();
         let Some(keys) = keys else {
             // Ids, times and the like: different on most spans, so no vocabulary has them.
-            return self.read_values(tenant, &targets, &Place::Within(request.range), found).await;
+            return self.read_values(sessions, tenant, &targets, &Place::Within(request.range), found).await;
         };
-        let snapshot = self.sessions.engine().snapshot(tenant);
-        let (mut cost, vocabularies, others) = self.vocabularies(tenant, &snapshot, request.range).await?;
+        let snapshot = sessions.engine().snapshot(tenant);
+        let (mut cost, vocabularies, others) = self.vocabularies(sessions, tenant, &snapshot, request.range).await?;
         let live = snapshot.live_vocabulary(Collector::of(Bounds::bytes(self.bytes_max), keys.clone()), request.range);
         let mut incomplete = HashSet::new();
         for (block, vocabulary) in std::iter::once((None, &live)).chain(vocabularies.iter().map(|v| (Some(v.block), &*v.vocabulary))) {
@@ -320,19 +343,27 @@ impl Completion {
         }
         if !incomplete.is_empty() && !found.is_full() {
             let place = Place::Blocks(Arc::new(incomplete));
-            cost.inspected_bytes += self.read_values(tenant, &targets, &place, found).await?.inspected_bytes;
+            cost.inspected_bytes += self.read_values(sessions, tenant, &targets, &place, found).await?.inspected_bytes;
         }
         for block in others {
             if found.is_full() {
                 break;
             }
-            cost.inspected_bytes += self.values_of_block(tenant, field, &targets, block.block_id, found).await?;
+            cost.inspected_bytes += self.values_of_block(sessions, tenant, field, &targets, block.block_id, found).await?;
         }
         Ok(cost)
     }
 
     /// The values in a block without vocabulary, which are known from now on; the bytes read for it.
-    async fn values_of_block(&self, tenant: &TenantId, field: &Field, targets: &[Field], block: BlockId, found: &mut Found) -> Result<u64> {
+    async fn values_of_block(
+        &self,
+        sessions: &Sessions,
+        tenant: &TenantId,
+        field: &Field,
+        targets: &[Field],
+        block: BlockId,
+        found: &mut Found,
+    ) -> Result<u64> {
         let question = Question::Values(field.clone());
         if let Some(Answer::Values(known)) = self.known.get(block, &question) {
             known.iter().cloned().for_each(|v| found.add(v));
@@ -340,7 +371,7 @@ impl Completion {
         }
         let mut of_block = Found::new(0, self.bytes_max);
         let place = Place::Blocks(Arc::new(HashSet::from([block])));
-        let cost = self.read_values(tenant, targets, &place, &mut of_block).await?;
+        let cost = self.read_values(sessions, tenant, targets, &place, &mut of_block).await?;
         let values: Arc<[TagValue]> = of_block.values.into_iter().collect();
         values.iter().cloned().for_each(|v| found.add(v));
         self.known.put(block, question, Answer::Values(values));
@@ -348,9 +379,16 @@ impl Completion {
     }
 
     /// Reads the values of all spans of a place, until `found` is full.
-    async fn read_values(&self, tenant: &TenantId, targets: &[Field], place: &Place, found: &mut Found) -> Result<Cost> {
+    async fn read_values(
+        &self,
+        sessions: &Sessions,
+        tenant: &TenantId,
+        targets: &[Field],
+        place: &Place,
+        found: &mut Found,
+    ) -> Result<Cost> {
         let reader = ValueReader::new(targets.to_vec(), None, false)?;
-        let mut scan = Scan::start(&self.sessions, tenant, &reader.columns(), None, place).await?;
+        let mut scan = Scan::start(sessions, tenant, &reader.columns(), None, place).await?;
         while let (Some(batch), false) = (scan.next().await?, found.is_full()) {
             reader.read(&batch, &mut |target, value| found.add(TagValue::stored(target, &value)))?;
         }
@@ -358,12 +396,18 @@ impl Completion {
     }
 
     /// The vocabularies of the blocks in the range, and the blocks that have none.
-    async fn vocabularies(&self, tenant: &TenantId, snapshot: &Snapshot, range: Option<(i64, i64)>) -> Result<OfBlocks> {
+    async fn vocabularies(
+        &self,
+        sessions: &Sessions,
+        tenant: &TenantId,
+        snapshot: &Snapshot,
+        range: Option<(i64, i64)>,
+    ) -> Result<OfBlocks> {
         let blocks: Vec<_> = snapshot.blocks.iter().filter(|b| is_within(b, range)).cloned().collect();
         let mut cost = Cost { total_blocks: blocks.len() as u32, ..Cost::default() };
         (cost.total_jobs, cost.completed_jobs) = (cost.total_blocks, cost.total_blocks);
         cost.total_block_bytes = blocks.iter().map(|b| b.size).sum();
-        let engine = self.sessions.engine();
+        let engine = sessions.engine();
         let read = blocks.into_iter().map(|block| async move {
             let read = engine.vocabulary(tenant, &block).await?;
             Ok::<_, tracehouse_engine::Error>((block, read))

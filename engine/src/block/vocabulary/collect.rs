@@ -1,6 +1,9 @@
 //! Gathers a vocabulary from traces, span by span, within bounds.
 
-use std::{collections::HashMap, fmt::Write};
+use std::fmt::Write;
+
+// Hashes faster than std's: every attribute of every span that is written passes here twice.
+use datafusion::common::HashMap;
 
 use super::{Entry, INTRINSICS, Scope, ValueType, Vocabulary};
 use crate::{
@@ -13,26 +16,34 @@ use crate::{
 /// blocks keep it.
 const SERVICE_NAME: &str = "service.name";
 
+/// Of how many spans at least one value each is kept, between the bounds: a small block has a small vocabulary.
+const SPANS_PER_VALUE: u64 = 20;
+
 /// How many values are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Most distinct values of an attribute and type; with more the entry is not complete.
+    /// Most distinct values of an attribute and type. With more the entry is not complete: some stay.
     pub values: usize,
+    /// As many are kept however few spans there are; above it one for each [`SPANS_PER_VALUE`] spans.
+    pub values_min: usize,
     /// Most bytes of the distinct values of an attribute and type.
     pub bytes: usize,
-    /// Values that stay of an entry that is not complete.
-    pub sample: usize,
 }
 
 impl Bounds {
     /// For a file: a few thousand values serve completion, and more would make the file large.
-    pub const FILE: Self = Self { values: 5000, bytes: 256 * 1024, sample: 1000 };
+    pub const FILE: Self = Self { values: 5000, values_min: 1000, bytes: 256 * 1024 };
     /// Names only.
-    pub const NAMES: Self = Self { values: 0, bytes: 0, sample: 0 };
+    pub const NAMES: Self = Self { values: 0, values_min: 0, bytes: 0 };
 
     /// Every value, up to so many bytes.
     pub fn bytes(bytes: usize) -> Self {
-        Self { values: usize::MAX, bytes, sample: usize::MAX }
+        Self { values: usize::MAX, values_min: usize::MAX, bytes }
+    }
+
+    /// Most values for so many spans.
+    fn values_of(&self, spans: u64) -> usize {
+        usize::try_from(spans / SPANS_PER_VALUE).unwrap_or(usize::MAX).clamp(self.values_min, self.values)
     }
 }
 
@@ -80,7 +91,8 @@ impl Collector {
 
     /// Whether [`add`](Self::add) looks at the facts of a trace.
     pub fn wants_facts(&self) -> bool {
-        self.wanted.is_empty() || self.wanted.iter().any(|(scope, name)| scope.is_none() && name.starts_with("root"))
+        let wanted = self.wanted.is_empty() || self.wanted.iter().any(|(scope, name)| scope.is_none() && name.starts_with("root"));
+        wanted && self.bounds != Bounds::NAMES
     }
 
     /// Adds the spans of a trace.
@@ -141,6 +153,9 @@ impl Collector {
 
     fn intrinsic(&mut self, name: &str, value_type: ValueType, text: &str, count: u64) {
         debug_assert!(INTRINSICS.contains(&name));
+        if self.bounds == Bounds::NAMES {
+            return; // every span has them
+        }
         self.value(None, name, value_type, text, count);
     }
 
@@ -194,7 +209,8 @@ impl Collector {
             Some(found) => found,
             None => names.entry(name.into()).or_default(),
         };
-        let values = found[value_type as usize].get_or_insert_with(|| Values { count: 0, bytes: 0, complete: true, values: HashMap::new() });
+        let values =
+            found[value_type as usize].get_or_insert_with(|| Values { count: 0, bytes: 0, complete: true, values: HashMap::new() });
         values.count += count;
         if value_type == ValueType::Other || !values.complete {
             return;
@@ -211,6 +227,7 @@ impl Collector {
 
     /// What was gathered.
     pub fn finish(self) -> Vocabulary {
+        let values_max = self.bounds.values_of(self.spans);
         let mut entries = Vec::new();
         for (scope, names) in SCOPES.into_iter().zip(self.scopes) {
             for (name, found) in names {
@@ -218,10 +235,8 @@ impl Collector {
                     let Some(values) = values else { continue };
                     let mut kept: Vec<(Box<str>, u64)> = values.values.into_iter().collect();
                     kept.sort_unstable();
-                    if !values.complete && kept.len() > self.bounds.sample {
-                        kept.truncate(self.bounds.sample);
-                    }
-                    let (count, complete) = (values.count, values.complete);
+                    let (count, complete) = (values.count, values.complete && kept.len() <= values_max);
+                    kept.truncate(values_max);
                     entries.push(Entry { scope, name: name.clone(), value_type, count, complete, values: kept });
                 }
             }

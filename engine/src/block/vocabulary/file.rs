@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn too_many_values_leave_a_sample() {
-        let v = vocabulary(Bounds { values: 2, bytes: 100, sample: 1 });
+        let v = vocabulary(Bounds { values: 2, values_min: 1, bytes: 100 });
         assert_eq!(of(&v, Some(AttributeScope::Span), "number"), [(ValueType::Int, 3, false, vec![("0".into(), 1)])]);
         assert_eq!(of(&v, None, "name")[0].1, 4);
         let names = vocabulary(Bounds::NAMES);
