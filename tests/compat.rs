@@ -17,7 +17,7 @@ const WAITING: &[&str] = &[];
 const ACCIDENTS: &[&str] = &["tag-values-filtered-004", "tag-values-filtered-005", "tag-values-filtered-013"];
 
 /// Attributes of instrumentation scopes that Tempo loses when it merges scopes: what we took in over OTLP has them.
-const KEPT: &[&str] = &["errors-123", "tags-v2-001", "tags-v2-008", "tags-v2-010", "tags-v2-014", "tag-values-v1-012"];
+const KEPT: &[&str] = &["tags-v2-001", "tags-v2-008", "tags-v2-010", "tags-v2-014", "tag-values-v1-012"];
 
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
