@@ -7,15 +7,23 @@ use serde_json::Value;
 use crate::support::{Server, copy_folder, repo, tools};
 
 /// Areas of the corpus whose answers must be Tempo's.
-const AREAS: &str = "filter-basic,types,nil,regex,arrays,intrinsics,scopes,quoting,arithmetic,trace-by-id-v1,trace-by-id-v2,errors";
+const AREAS: &str = "filter-basic,types,nil,regex,arrays,intrinsics,scopes,quoting,arithmetic,trace-by-id-v1,trace-by-id-v2,errors,\
+                     tags-v1,tags-v2,tag-values-v1,tag-values-v2,tag-values-filtered,legacy-search,params,drilldown";
 
 /// Queries of these areas that wait for something not built yet. One that passes must leave this list.
 const WAITING: &[&str] = &[];
+
+/// Accidents of Tempo that the corpus does not mark; docs/api.md has the reasons.
+const ACCIDENTS: &[&str] = &["tag-values-filtered-004", "tag-values-filtered-005", "tag-values-filtered-013"];
+
+/// Attributes of instrumentation scopes that Tempo loses when it merges scopes: what we took in over OTLP has them.
+const KEPT: &[&str] = &["tags-v2-001", "tags-v2-008", "tags-v2-010", "tags-v2-014", "tag-values-v1-012"];
 
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Live,
+    Ours,
     V4,
     V5,
 }
@@ -46,11 +54,12 @@ fn compare(server: &Server, home: &Path, state: State) {
         |r: &Value| r["soft"].as_array().unwrap().is_empty() && (state != State::V4 || !LOST_ON_V4.contains(&r["id"].as_str().unwrap()));
     let failed = |r: &&Value| r["pass"] == false && counts(r);
     let failed: BTreeSet<&str> = results.iter().filter(failed).map(|r| r["id"].as_str().unwrap()).collect();
-    let waiting: BTreeSet<&str> = WAITING.iter().copied().collect();
+    let kept = if matches!(state, State::Live | State::Ours) { KEPT } else { &[] };
+    let waiting: BTreeSet<&str> = WAITING.iter().chain(ACCIDENTS).chain(kept).copied().collect();
     // Queries that are not counted come last.
     let text = text.split("failed (quirk").next().unwrap_or_default();
     assert!(failed.is_subset(&waiting), "differ from Tempo: {:?}\n{text}", failed.difference(&waiting).collect::<Vec<_>>());
-    assert_eq!(failed, waiting, "these pass now: take them from WAITING");
+    assert_eq!(failed, waiting, "these pass now: take them from the lists");
 }
 
 /// Queries that Tempo answers otherwise over its vParquet4 blocks: it merged resources that differ in [1] and [true] only. The
@@ -77,8 +86,8 @@ fn our_blocks_answer_as_tempo_does() {
         server.flush();
         assert_eq!(server.blocks().len(), i + 1);
     }
-    compare(&server, home.path(), State::V5);
-    compare(&server.crash_and_restart(), home.path(), State::V5);
+    compare(&server, home.path(), State::Ours);
+    compare(&server.crash_and_restart(), home.path(), State::Ours);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use crate::{
-    block::{BlockMeta, BlockReader, DedicatedColumn, FooterCache, write_block},
+    block::{BlockMeta, BlockReader, DedicatedColumn, FooterCache, vocabulary::VocabularyCache, write_block},
     catalog::{BlockList, Catalog, UnreadableBlocks},
     config::Config,
     derive,
@@ -30,6 +30,7 @@ pub struct Engine {
     footers: Arc<FooterCache>,
     parts: PartsCache,
     failures: Arc<BlockFailures>,
+    pub(crate) vocabularies: VocabularyCache,
     config: Config,
 }
 
@@ -66,7 +67,8 @@ impl Engine {
     pub fn new(store: BlockStore, config: Config) -> Self {
         let footers = Arc::new(FooterCache::new(config.footer_cache_blocks));
         let (catalog, parts) = (Catalog::default(), PartsCache::default());
-        Self { store, catalog, live: Arc::new(NoLiveSpans), footers, parts, failures: Arc::default(), config }
+        let vocabularies = VocabularyCache::new(config.vocabulary_cache_bytes);
+        Self { store, catalog, live: Arc::new(NoLiveSpans), footers, parts, failures: Arc::default(), vocabularies, config }
     }
 
     /// Adds the live side.

@@ -15,9 +15,11 @@ pub mod trace;
 pub mod whole;
 
 mod engine;
+mod vocabulary;
 
 pub use engine::{Engine, FoundTrace, Snapshot};
 pub use error::{Error, ErrorKind, Result};
 pub use tenant::TenantId;
 pub use trace::{Trace, TraceId};
 pub use whole::{WholeTrace, WholeTraces};
+pub use uuid::Uuid as BlockId;

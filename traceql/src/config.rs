@@ -25,6 +25,10 @@ pub struct Config {
     pub max_metrics_series: usize,
     /// Largest answer of a trace by id, in bytes of protobuf; a larger trace is cut (v2) or refused (v1). 0 means no bound.
     pub max_bytes_per_trace: u64,
+    /// Most bytes of values in one answer to a question for a tag's values; what is more is cut off.
+    pub max_tag_values_bytes: usize,
+    /// Memory for tag names and values that were read of blocks without a vocabulary (Tempo's own), in bytes.
+    pub tag_cache_bytes: usize,
     /// Queries that run at the same time; more wait.
     pub max_concurrent_queries: usize,
     /// Longest time a query may take, in seconds.
@@ -43,6 +47,8 @@ impl Default for Config {
             max_metrics_intervals: 10_000,
             max_metrics_series: 0,
             max_bytes_per_trace: 0,
+            max_tag_values_bytes: 1_000_000,
+            tag_cache_bytes: 32 * 1024 * 1024,
             max_concurrent_queries: 64,
             query_timeout_seconds: 120,
         }

@@ -10,6 +10,7 @@
 pub mod api;
 pub mod config;
 pub mod eval;
+pub mod legacy;
 pub mod metrics;
 pub mod plan;
 pub mod result;
@@ -21,5 +22,7 @@ pub mod tags;
 
 pub use api::{Api, router};
 pub use config::Config;
+pub use legacy::{TagSearchRequest, search_by_tags};
 pub use metrics::{InstantRequest, RangeRequest, query_instant, query_range};
 pub use search::{SearchRequest, explain, parse, search};
+pub use tags::{Completion, TagNames, TagScope, TagValue, TagValues, TagsRequest};

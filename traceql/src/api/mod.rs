@@ -22,7 +22,7 @@ use tracehouse_engine::{
 };
 use tracehouse_sql::Sessions;
 
-use crate::config::Config;
+use crate::{config::Config, tags::Completion};
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub struct Api {
     sessions: Sessions,
     tenancy: Tenancy,
     config: Config,
+    completion: Completion,
     running: Semaphore,
 }
 
@@ -37,7 +38,8 @@ impl Api {
     /// The API over these sessions.
     pub fn new(sessions: Sessions, tenancy: Tenancy, config: Config) -> Self {
         let running = Semaphore::new(config.max_concurrent_queries.max(1));
-        Self { sessions, tenancy, config, running }
+        let completion = Completion::new(config.max_tag_values_bytes, config.tag_cache_bytes);
+        Self { sessions, tenancy, config, completion, running }
     }
 
     fn tenant(&self, headers: &HeaderMap) -> Result<TenantId, ApiError> {

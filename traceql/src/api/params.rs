@@ -23,6 +23,14 @@ impl Params {
         self.0.get(name).map(String::as_str).filter(|v| !v.is_empty())
     }
 
+    /// All parameters that have a value but these, sorted by name.
+    pub fn others(&self, known: &[&str]) -> Vec<(String, String)> {
+        let mut others: Vec<_> =
+            self.0.iter().filter(|(k, v)| !known.contains(&k.as_str()) && !v.is_empty()).map(|(k, v)| (k.clone(), v.clone())).collect();
+        others.sort();
+        others
+    }
+
     /// A whole number, not negative.
     pub fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
         self.get(name)
