@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod derive;
 pub mod error;
+pub mod grouping;
 pub mod scan;
 pub mod store;
 pub mod tenant;
