@@ -10,6 +10,7 @@ use crate::{
     derive::{TraceFacts, derive},
     engine::{Engine, Snapshot},
     error::{ErrorKind, Result},
+    grouping::Grouped,
     store::paths,
     tenant::TenantId,
     trace::Trace,
@@ -44,7 +45,7 @@ impl Snapshot {
         let needs_facts = collector.wants_facts();
         for trace in self.live.iter().flat_map(|s| &s.traces).filter(|t| range.is_none_or(|r| overlaps(t, r))) {
             let facts = if needs_facts { derive(trace) } else { TraceFacts::default() };
-            collector.add(trace, &facts);
+            collector.add(&Grouped::as_is(trace), &facts);
         }
         collector.finish()
     }

@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{Sender, channel};
 use crate::{
     block::{BlockMeta, Version, bloom::Bloom, index, schema::BlockSchema, shred::Shredder, vocabulary},
     config::Config,
-    derive::{derive, normalize},
+    derive::{Grouped, derive_grouped},
     error::{Error, ErrorKind, Result},
     store::{BlockStore, PART_BYTES, paths},
     tenant::TenantId,
@@ -125,8 +125,8 @@ struct Times {
 }
 
 impl Times {
-    fn cover(&mut self, trace: &Trace) {
-        for (_, _, span) in trace.spans() {
+    fn cover(&mut self, trace: &Grouped<'_>) {
+        for (_, span) in trace.spans() {
             let (start, end) = (span.start_time_unix_nano, span.end_time_unix_nano);
             self.first = self.first.min(start).min(end);
             self.last = self.last.max(start).max(end);
@@ -198,14 +198,14 @@ impl RowGroups<'_> {
             .collect();
         let (mut weight, mut spans) = (0, 0);
         while let Some(trace) = traces.next_if(|_| weight < self.weight_max) {
-            let trace = normalize(&trace);
+            let trace = Grouped::new(&trace);
+            let facts = derive_grouped(&trace);
             self.ids.push(trace.id);
             self.times.cover(&trace);
-            let facts = derive(&trace);
             self.vocabulary.add(&trace, &facts);
             self.shredder.trace(&trace, &facts);
             weight += self.shredder.columns.take_weight();
-            spans += trace.span_count();
+            spans += facts.spans.len();
             if spans >= CHUNK_SPANS {
                 self.shredder.columns.drain_into(&mut writers)?;
                 spans = 0;

@@ -7,9 +7,10 @@ use datafusion::common::HashMap;
 
 use super::{Entry, INTRINSICS, Scope, ValueType, Vocabulary};
 use crate::{
-    derive::{TraceFacts, service_name},
+    derive::TraceFacts,
+    grouping::{Grouped, ResourceGroup},
     scan::AttributeScope,
-    trace::{AnyValue, KeyValue, Resource, Trace, Value},
+    trace::{AnyValue, KeyValue, Value},
 };
 
 /// The resource attribute that every resource has: where it is absent, empty or no text it counts as the empty text, as
@@ -96,33 +97,33 @@ impl Collector {
     }
 
     /// Adds the spans of a trace.
-    pub fn add(&mut self, trace: &Trace, facts: &TraceFacts) {
-        for group in &trace.resource_spans {
-            let spans: u64 = group.scope_spans.iter().map(|s| s.spans.len() as u64).sum();
-            self.resource(group.resource.as_ref(), spans);
-            for scope_spans in &group.scope_spans {
-                let spans = scope_spans.spans.len() as u64;
-                let scope = scope_spans.scope.as_ref();
-                self.attributes(AttributeScope::Instrumentation, scope.map_or(&[][..], |s| &s.attributes), spans);
+    pub fn add(&mut self, trace: &Grouped<'_>, facts: &TraceFacts) {
+        let mut all = 0;
+        for group in &trace.resources {
+            let spans: u64 = group.scopes.iter().map(|s| s.spans.len() as u64).sum();
+            all += spans;
+            self.resource(group, spans);
+            for scope_group in &group.scopes {
+                let spans = scope_group.spans.len() as u64;
+                let scope = scope_group.scope;
+                self.attributes(AttributeScope::Instrumentation, scope_group.attributes.iter().copied(), spans);
                 self.intrinsic("instrumentation:name", ValueType::String, scope.map_or("", |s| &s.name), spans);
                 self.intrinsic("instrumentation:version", ValueType::String, scope.map_or("", |s| &s.version), spans);
-                for span in &scope_spans.spans {
+                for span in &scope_group.spans {
                     self.span(span);
                 }
             }
         }
-        let spans = trace.span_count() as u64;
-        self.spans += spans;
-        self.intrinsic("rootName", ValueType::String, &facts.root_span_name, spans);
-        self.intrinsic("rootServiceName", ValueType::String, &facts.root_service_name, spans);
+        self.spans += all;
+        self.intrinsic("rootName", ValueType::String, &facts.root_span_name, all);
+        self.intrinsic("rootServiceName", ValueType::String, &facts.root_service_name, all);
     }
 
-    fn resource(&mut self, resource: Option<&Resource>, spans: u64) {
-        let attributes = resource.map_or(&[][..], |r| &r.attributes);
-        if service_name(resource).is_empty() && spans > 0 {
+    fn resource(&mut self, group: &ResourceGroup<'_>, spans: u64) {
+        if group.service_name().is_empty() && spans > 0 {
             self.value(Some(AttributeScope::Resource), SERVICE_NAME, ValueType::String, "", spans);
         }
-        for attribute in attributes.iter().filter(|a| !(a.key == SERVICE_NAME && is_empty_text(a))) {
+        for attribute in group.attributes.iter().filter(|a| !(a.key == SERVICE_NAME && is_empty_text(a))) {
             self.attribute(AttributeScope::Resource, attribute, spans);
         }
     }
@@ -159,7 +160,7 @@ impl Collector {
         self.value(None, name, value_type, text, count);
     }
 
-    fn attributes(&mut self, scope: AttributeScope, attributes: &[KeyValue], count: u64) {
+    fn attributes<'k>(&mut self, scope: AttributeScope, attributes: impl IntoIterator<Item = &'k KeyValue>, count: u64) {
         for attribute in attributes {
             self.attribute(scope, attribute, count);
         }

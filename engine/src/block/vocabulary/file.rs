@@ -155,7 +155,7 @@ mod tests {
             resource([("service.name", text("cart")), ("zone", text("eu \"1\"\n"))], [scope("lib", [], spans)]),
             resource([("service.name", Value::IntValue(7))], [scope("lib", [("x", Value::BoolValue(true))], [span(4, 1)])]),
         ]);
-        collector.add(&trace, &derive(&trace));
+        collector.add(&crate::grouping::Grouped::as_is(&trace), &derive(&trace));
         collector.finish()
     }
 
