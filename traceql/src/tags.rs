@@ -15,10 +15,9 @@ use tracehouse_engine::{
 use tracehouse_sql::Sessions;
 
 use crate::{
-    eval::{columns_of, is_repeated, values_of},
+    eval::{columns_of, compile_regex, is_repeated, values_of},
     plan::plan_columns,
-    search::parse,
-    syntax::{Field, FieldExpr, Root, SpansetExpr, Stage, Static},
+    syntax::{Field, FieldExpr, Static, lenient},
 };
 
 /// Names of one scope are no more than this; a client that needs more asks with `q`.
@@ -69,14 +68,9 @@ pub struct TagsRequest {
 }
 
 impl TagsRequest {
-    /// The filter of the query, if it can be used.
+    /// The complete conditions of the query, if it has any that can be used.
     fn filter(&self) -> Option<FieldExpr> {
-        let query = parse(self.query.as_deref()?).ok()?;
-        let Root::Spansets(pipeline) = query.root else { return None };
-        match pipeline.stages.into_iter().next()? {
-            Stage::Spansets(SpansetExpr::Filter(filter)) => Some(filter),
-            _ => None,
-        }
+        lenient(self.query.as_deref()?, &|pattern| compile_regex(pattern).map(drop)).ok()?.filter()
     }
 }
 

@@ -229,7 +229,7 @@ mod tests {
             ("{ (span.a = 1 || span.b = 2) && span.c = 3 }", "span.a = 1 && span.c = 3 | span.b = 2 && span.c = 3"),
             ("{ span.a = 1 || span.b = 2 && span.c = 3 }", "span.a = 1 && span.c = 3 | span.b = 2 && span.c = 3"),
             ("{ span.c = 3 && (span.a = 1 || span.b = 2", "span.c = 3 && span.a = 1 | span.c = 3 && span.b = 2"),
-            ("{ !(span.a = 1 && span.b = 2) && kind = server }", "!(span.a = 1 && span.b = 2) && kind = server"),
+            ("{ !(span.a = 1 && span.b = 2) && kind = server }", "!((span.a = 1) && (span.b = 2)) && kind = server"),
             ("{ span.a = 1 } | count() > 2", "span.a = 1"),
             ("{ span.a = 1 } | rate() by (", "span.a = 1"),
         ] {
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn groups_become_one_filter() {
         let filter = read("{ (span.a = 1 || span.b = 2) && span.c = 3 }").filter().expect("a filter");
-        assert_eq!(filter.to_string(), "(span.a = 1 && span.c = 3) || (span.b = 2 && span.c = 3)");
+        assert_eq!(filter.to_string(), "((span.a = 1) && (span.c = 3)) || ((span.b = 2) && (span.c = 3))");
     }
 
     #[test]
