@@ -7,6 +7,7 @@ pub mod time;
 use std::{collections::HashMap, sync::Arc};
 
 use datafusion::{
+    execution::TaskContext,
     logical_expr::LogicalPlan,
     physical_plan::{ExecutionPlan, execute_stream},
 };
@@ -132,10 +133,12 @@ pub async fn series_between(
     query: &Query,
     intervals: Intervals,
     stages: FirstStages,
+    context: Arc<TaskContext>,
 ) -> Result<Vec<Series>> {
     let metrics = metrics_query(query)?;
     let mut run = Run::new(sessions, tenant, intervals, 0, &metrics.expr).await?;
     run.planned = stages;
+    run.context = context;
     run.metrics(metrics).await
 }
 
@@ -188,6 +191,8 @@ struct Run<'a> {
     /// First stages that are done, by their text: equal ones run once.
     done: HashMap<String, Vec<Series>>,
     planned: FirstStages,
+    /// What all plans of the query run in: its memory.
+    context: Arc<TaskContext>,
     cost: SearchMetrics,
 }
 
@@ -195,6 +200,7 @@ impl<'a> Run<'a> {
     async fn new(sessions: &'a Sessions, tenant: &'a TenantId, intervals: Intervals, exemplars: usize, expr: &MetricsExpr) -> Result<Self> {
         let exemplars = exemplars / series_of(expr).len().max(1);
         let whole = whole_of(sessions, tenant, expr, &intervals).await?;
+        let context = sessions.session(tenant).task_ctx();
         Ok(Self {
             sessions,
             tenant,
@@ -203,6 +209,7 @@ impl<'a> Run<'a> {
             exemplars,
             done: HashMap::new(),
             planned: FirstStages::new(),
+            context,
             cost: SearchMetrics::default(),
         })
     }
@@ -278,9 +285,8 @@ impl<'a> Run<'a> {
         physical: Arc<dyn ExecutionPlan>,
         mut each: impl FnMut(&arrow::array::RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        let context = self.sessions.session(self.tenant).task_ctx();
-        let mut memory = Memory::new("the groups of an answer", &context);
-        let mut batches = execute_stream(physical.clone(), context)?;
+        let mut memory = Memory::new("the groups of an answer", &self.context);
+        let mut batches = execute_stream(physical.clone(), self.context.clone())?;
         while let Some(batch) = batches.next().await {
             let batch = batch?;
             // About as much again as what is made of it.
