@@ -8,11 +8,14 @@
 
 mod support;
 
+mod api;
 mod bad_input;
 mod clients;
 mod compat;
 mod crash;
 mod data;
 mod fuzz;
+mod grafana;
+mod jaeger;
 mod scripts;
 mod tidy;

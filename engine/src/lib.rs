@@ -15,7 +15,7 @@ pub mod trace;
 
 mod engine;
 
-pub use engine::{Engine, FoundTrace, Snapshot};
+pub use engine::{Engine, FoundTrace, Places, Snapshot};
 pub use error::{Error, ErrorKind, Result};
 pub use tenant::TenantId;
 pub use trace::{Trace, TraceId};

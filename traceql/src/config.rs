@@ -25,6 +25,8 @@ pub struct Config {
     pub max_metrics_series: usize,
     /// Largest answer of a trace by id, in bytes of protobuf; a larger trace is cut (v2) or refused (v1). 0 means no bound.
     pub max_bytes_per_trace: u64,
+    /// Most traces of a search through the Jaeger API, which answers whole traces.
+    pub max_jaeger_traces: usize,
     /// Queries that run at the same time; more wait.
     pub max_concurrent_queries: usize,
     /// Longest time a query may take, in seconds.
@@ -43,6 +45,7 @@ impl Default for Config {
             max_metrics_intervals: 10_000,
             max_metrics_series: 0,
             max_bytes_per_trace: 0,
+            max_jaeger_traces: 1500,
             max_concurrent_queries: 64,
             query_timeout_seconds: 120,
         }
