@@ -14,6 +14,7 @@ mod clients;
 mod compat;
 mod crash;
 mod data;
+mod deploy;
 mod fuzz;
 mod grafana;
 mod jaeger;
