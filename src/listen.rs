@@ -25,6 +25,9 @@ use crate::{
     error::{Error, Result},
 };
 
+/// Where Jaeger UI looks for Jaeger.
+const JAEGER_DEFAULT: &str = "127.0.0.1:16686";
+
 /// Name of the file in the data folder that says what listens where.
 const FILE: &str = "listeners.json";
 
@@ -39,6 +42,9 @@ pub struct Addresses {
     pub otlp_http: SocketAddr,
     /// Flight SQL.
     pub flight: SocketAddr,
+    /// Jaeger query API, unless off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jaeger: Option<SocketAddr>,
 }
 
 /// What the file says.
@@ -61,6 +67,8 @@ pub struct Listeners {
     pub otlp_http: TcpListener,
     /// Flight SQL.
     pub flight: TcpListener,
+    /// Jaeger query API, unless off.
+    pub jaeger: Option<TcpListener>,
 }
 
 impl Listeners {
@@ -71,6 +79,7 @@ impl Listeners {
             otlp_grpc: bind("otlp-grpc-addr", &config.otlp_grpc_addr).await?,
             otlp_http: bind("otlp-http-addr", &config.otlp_http_addr).await?,
             flight: bind("flight-addr", &config.flight_addr).await?,
+            jaeger: bind_jaeger(&config.jaeger_addr).await?,
         })
     }
 
@@ -81,8 +90,21 @@ impl Listeners {
             otlp_grpc: self.otlp_grpc.local_addr()?,
             otlp_http: self.otlp_http.local_addr()?,
             flight: self.flight.local_addr()?,
+            jaeger: self.jaeger.as_ref().map(TcpListener::local_addr).transpose()?,
         })
     }
+}
+
+/// Jaeger's usual port, unless an address is given: two servers on one machine need not be told apart for its sake.
+async fn bind_jaeger(address: &str) -> Result<Option<TcpListener>> {
+    Ok(Some(match address {
+        "off" => return Ok(None),
+        "" => match TcpListener::bind(JAEGER_DEFAULT).await {
+            Ok(listener) => listener,
+            Err(_) => bind("jaeger-addr", "127.0.0.1:0").await?,
+        },
+        address => bind("jaeger-addr", address).await?,
+    }))
 }
 
 async fn bind(flag: &str, address: &str) -> Result<TcpListener> {
@@ -235,6 +257,10 @@ mod tests {
         let text = bind("http-addr", &address).await.unwrap_err().to_string();
         assert!(text.contains(&address) && text.contains("--http-addr"), "{text}");
         assert!(bind("flight-addr", "nonsense").await.unwrap_err().to_string().contains("--flight-addr"));
+        assert!(bind_jaeger(&address).await.unwrap_err().to_string().contains("--jaeger-addr"));
+        assert!(bind_jaeger("off").await.unwrap().is_none());
+        let (first, second) = (bind_jaeger("").await.unwrap(), bind_jaeger("").await.unwrap());
+        assert!(first.is_some() && second.is_some(), "the second takes a free port");
     }
 
     #[tokio::test]
@@ -265,7 +291,7 @@ mod tests {
     fn the_file_is_there_while_its_guard_lives() {
         let dir = tempfile::tempdir().unwrap();
         let any: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let addresses = Addresses { http: any, otlp_grpc: any, otlp_http: any, flight: any };
+        let addresses = Addresses { http: any, otlp_grpc: any, otlp_http: any, flight: any, jaeger: None };
         let guard = addresses.write(dir.path()).unwrap();
         let read = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
         let read: Written = serde_json::from_str(&read).unwrap();

@@ -8,13 +8,17 @@
 
 mod support;
 
+mod api;
 mod bad_input;
 mod clients;
 mod compat;
 mod crash;
 mod data;
+mod deploy;
 mod drilldown;
 mod fuzz;
+mod grafana;
+mod jaeger;
 mod scripts;
 mod split;
 mod tags;

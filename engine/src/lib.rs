@@ -18,7 +18,7 @@ pub mod whole;
 mod engine;
 mod vocabulary;
 
-pub use engine::{Engine, FoundTrace, Snapshot};
+pub use engine::{Engine, FoundTrace, Places, Snapshot};
 pub use error::{Error, ErrorKind, Result};
 pub use tenant::TenantId;
 pub use trace::{Trace, TraceId};

@@ -100,6 +100,12 @@ impl Sessions {
         Ok(Self { engine, config: Arc::new(config), template: Arc::new(template), extensions: extensions.sessions.into() })
     }
 
+    /// The same sessions over another engine.
+    #[must_use]
+    pub fn over(&self, engine: Arc<Engine>) -> Self {
+        Self { engine, ..self.clone() }
+    }
+
     /// The engine below.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine

@@ -43,6 +43,8 @@ pub struct ServerConfig {
     pub otlp_http_addr: String,
     /// Address of the Arrow Flight SQL service.
     pub flight_addr: String,
+    /// Address of the Jaeger query API. Empty for `127.0.0.1:16686`, or a free port where that is taken; `off` for none.
+    pub jaeger_addr: String,
     /// Prefix of all `/api/...` paths, such as `/tempo`; empty for none.
     pub http_api_prefix: String,
     /// Whether each request names its tenant in `X-Scope-OrgID`. If not, everything belongs to `single-tenant`.
@@ -61,6 +63,7 @@ impl Default for ServerConfig {
             otlp_grpc_addr: "127.0.0.1:4317".to_owned(),
             otlp_http_addr: "127.0.0.1:4318".to_owned(),
             flight_addr: "127.0.0.1:8815".to_owned(),
+            jaeger_addr: String::new(),
             http_api_prefix: String::new(),
             multitenancy_enabled: false,
             log_level: "info".to_owned(),

@@ -29,6 +29,8 @@ pub struct Config {
     pub max_tag_values_bytes: usize,
     /// Memory for tag names and values that were read of blocks without a vocabulary (Tempo's own), in bytes.
     pub tag_cache_bytes: usize,
+    /// Most traces of a search through the Jaeger API, which answers whole traces.
+    pub max_jaeger_traces: usize,
     /// Queries that run at the same time; more wait.
     pub max_concurrent_queries: usize,
     /// Longest time a query may take, in seconds.
@@ -49,6 +51,7 @@ impl Default for Config {
             max_bytes_per_trace: 0,
             max_tag_values_bytes: 1_000_000,
             tag_cache_bytes: 32 * 1024 * 1024,
+            max_jaeger_traces: 1500,
             max_concurrent_queries: 64,
             query_timeout_seconds: 120,
         }

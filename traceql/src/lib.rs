@@ -10,17 +10,20 @@
 pub mod api;
 pub mod config;
 pub mod eval;
+pub mod jaeger;
 pub mod legacy;
 pub mod metrics;
 pub mod plan;
 pub mod result;
 pub mod search;
 pub mod spansets;
+pub mod summary;
 pub mod syntax;
 pub mod table;
 pub mod tags;
+pub mod trace;
 
-pub use api::{Api, router};
+pub use api::{Api, querier_router, router};
 pub use config::Config;
 pub use legacy::{TagSearchRequest, search_by_tags};
 pub use metrics::{InstantRequest, RangeRequest, query_instant, query_range};

@@ -77,12 +77,22 @@ pub async fn query_range(sessions: &Sessions, tenant: &TenantId, request: &Range
 
 /// Runs an instant query to its end.
 pub async fn query_instant(sessions: &Sessions, tenant: &TenantId, request: &InstantRequest) -> Result<InstantResponse> {
+    let (series, cost) = instant_series(sessions, tenant, request).await?;
+    Ok(InstantResponse::new(series, cost, request.series_max))
+}
+
+/// The series of an instant query, all of them, with one value each, and what they have cost.
+pub(crate) async fn instant_series(
+    sessions: &Sessions,
+    tenant: &TenantId,
+    request: &InstantRequest,
+) -> Result<(Vec<Series>, SearchMetrics)> {
     let query = parse(&request.query)?;
     let metrics = metrics_query(&query)?;
     let intervals = Intervals::instant(request.start, request.end);
     let mut run = Run::new(sessions, tenant, intervals, 0, &metrics.expr).await?;
     let series = run.metrics(metrics).await?;
-    Ok(InstantResponse::new(series, run.cost, request.series_max))
+    Ok((series, run.cost))
 }
 
 /// The plans of a range query as text, as EXPLAIN shows them.

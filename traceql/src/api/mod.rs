@@ -2,16 +2,21 @@
 
 mod metrics;
 mod params;
+mod querier;
 mod search;
 mod status;
+mod summary;
 mod tags;
 mod trace_by_id;
+
+pub use querier::querier_router;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     http::{HeaderMap, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -27,9 +32,9 @@ use crate::{config::Config, tags::Completion};
 /// What the handlers share.
 #[derive(Debug)]
 pub struct Api {
-    sessions: Sessions,
+    pub(crate) sessions: Sessions,
     tenancy: Tenancy,
-    config: Config,
+    pub(crate) config: Config,
     completion: Completion,
     running: Semaphore,
 }
@@ -42,13 +47,13 @@ impl Api {
         Self { sessions, tenancy, config, completion, running }
     }
 
-    fn tenant(&self, headers: &HeaderMap) -> Result<TenantId, ApiError> {
+    pub(crate) fn tenant(&self, headers: &HeaderMap) -> Result<TenantId, ApiError> {
         let header = headers.get(TENANT_HEADER).map(|v| v.to_str().map_err(|_| Error::invalid("X-Scope-OrgID is not text"))).transpose()?;
         Ok(self.tenancy.resolve(header)?)
     }
 
     /// Runs a query within the limits of number and time.
-    async fn run<T>(&self, query: impl Future<Output = Result<T, Error>>) -> Result<T, ApiError> {
+    pub(crate) async fn run<T>(&self, query: impl Future<Output = Result<T, Error>>) -> Result<T, ApiError> {
         let bounded = async {
             let _permit = self.running.acquire().await.map_err(|_| Error::new(ErrorKind::Unavailable, "shutting down"))?;
             query.await
@@ -69,6 +74,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/api/search", get(search::search))
         .route("/api/metrics/query_range", get(metrics::range))
         .route("/api/metrics/query", get(metrics::instant))
+        .route("/api/metrics/summary", get(summary::summary))
         .route("/api/traces/{id}", get(trace_by_id::v1))
         .route("/api/v2/traces/{id}", get(trace_by_id::v2))
         .route("/api/search/tags", get(tags::names_v1))
@@ -78,14 +84,15 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/api/v2/search/tag/{*rest}", get(tags::values_v2))
         .route("/api/echo", get(status::echo))
         .route("/api/status/buildinfo", get(status::buildinfo))
+        .layer(middleware::from_fn(params::once))
         .with_state(api)
 }
 
 /// An answer that is not 200: plain text, as Grafana shows it.
 #[derive(Debug)]
 pub struct ApiError {
-    status: StatusCode,
-    text: String,
+    pub(crate) status: StatusCode,
+    pub(crate) text: String,
 }
 
 impl ApiError {
@@ -114,7 +121,18 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Form of an answer, by the `Accept` header; JSON unless protobuf is asked for.
-fn wants_protobuf(headers: &HeaderMap) -> bool {
-    headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("application/protobuf"))
+/// The forms of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Protobuf,
+    Json,
+    /// JSON for language models.
+    Llm,
+}
+
+/// The form that `Accept` asks for, in Tempo's order; JSON unless another is asked for.
+fn form(headers: &HeaderMap) -> Form {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let forms = [("application/protobuf", Form::Protobuf), ("application/json", Form::Json), ("application/vnd.grafana.llm", Form::Llm)];
+    forms.into_iter().find(|(name, _)| accept.contains(name)).map_or(Form::Json, |(_, form)| form)
 }
