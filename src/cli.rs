@@ -78,6 +78,9 @@ pub struct ServeArgs {
     /// Arrow Flight SQL [default: 127.0.0.1:8815]
     #[arg(long, value_name = "HOST:PORT")]
     pub flight_addr: Option<String>,
+    /// Jaeger query API for Jaeger UI, or off [default: 127.0.0.1:16686, or a free port where that is taken]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub jaeger_addr: Option<String>,
     /// error, warn, info, debug, trace, or a list such as info,tracehouse_ingest=debug [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -92,6 +95,7 @@ impl ServeArgs {
             ("server.otlp_grpc_addr", &self.otlp_grpc_addr),
             ("server.otlp_http_addr", &self.otlp_http_addr),
             ("server.flight_addr", &self.flight_addr),
+            ("server.jaeger_addr", &self.jaeger_addr),
             ("server.log_level", &self.log_level),
         ];
         given.into_iter().filter_map(|(path, value)| Some((path.to_owned(), value.clone()?))).collect()

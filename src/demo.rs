@@ -79,7 +79,8 @@ async fn config(args: &DemoArgs) -> Config {
 
 fn show_listeners(server: &Server) {
     let a = &server.addresses;
-    println!("Listening: HTTP API and gRPC {} · OTLP gRPC {} · OTLP HTTP {} · Flight SQL {}\n", a.http, a.otlp_grpc, a.otlp_http, a.flight);
+    println!("Listening: HTTP API and gRPC {} · OTLP gRPC {} · OTLP HTTP {} · Flight SQL {}", a.http, a.otlp_grpc, a.otlp_http, a.flight);
+    println!("{}", a.jaeger.map_or_else(String::new, |jaeger| format!("Jaeger {jaeger}\n")));
 }
 
 /// Sends spans, then asks.

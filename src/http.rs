@@ -12,29 +12,36 @@ use axum::{
     routing::get,
 };
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use tower_http::compression::CompressionLayer;
 
 use crate::{
     config::{self, Config},
     listen::{Readiness, grpc_error, is_grpc},
     metrics::{Listener, Metrics, count},
+    openapi,
 };
 
 /// What is on the HTTP port: method, path, meaning. `/status/endpoints` shows it, and so does the answer to an unknown path.
 /// `{api}` stands for the prefix of the API.
-const ENDPOINTS: &[(&str, &str, &str)] = &[
+pub const ENDPOINTS: &[(&str, &str, &str)] = &[
     ("GET", "{api}/api/search", "search with TraceQL: ?q={...}&start=&end=&limit=&spss="),
     ("GET", "{api}/api/metrics/query_range", "a TraceQL metrics query: ?q={...} | rate()&start=&end=&step="),
     ("GET", "{api}/api/metrics/query", "the same at one moment"),
+    ("GET", "{api}/api/metrics/summary", "counts, errors and latencies of server spans: ?q={...}&groupBy=name"),
     ("GET", "{api}/api/traces/{traceID}", "a trace, JSON or protobuf"),
-    ("GET", "{api}/api/v2/traces/{traceID}", "a trace with what finding it cost"),
+    ("GET", "{api}/api/v2/traces/{traceID}", "a trace with what finding it cost; ?q={...} for some of its spans"),
     ("GET", "{api}/api/v2/search/tags", "names of attributes by scope; ?scope=&q=&start=&end=&limit="),
     ("GET", "{api}/api/v2/search/tag/{tag}/values", "values of an attribute; ?q=&start=&end=&limit="),
     ("GET", "{api}/api/search/tags", "names of attributes in one list"),
     ("GET", "{api}/api/search/tag/{tag}/values", "values of an attribute, whatever its scope"),
     ("GET", "{api}/api/echo", "echo, for health checks"),
     ("GET", "{api}/api/status/buildinfo", "the version, as Grafana asks for it"),
+    ("GET", "{api}/api/openapi.json", "this API as OpenAPI describes it"),
+    ("GET", "/querier{api}/api/...", "search, traces, tags and query_range as Tempo's query frontends ask queriers"),
     ("gRPC", "/tempopb.StreamingQuerier/*", "search, metrics, names and values, streamed: Search, MetricsQueryRange, SearchTagsV2 ..."),
     ("GET, POST", "/flush", "write all live spans to blocks now"),
+    ("GET, POST", "/shutdown", "end the process in order"),
     ("GET", "/ready", "whether requests are taken"),
     ("GET", "/metrics", "metrics for Prometheus"),
     ("GET", "/status", "all of the following at once"),
@@ -42,6 +49,8 @@ const ENDPOINTS: &[(&str, &str, &str)] = &[
     ("GET", "/status/services", "the parts of the process and their state"),
     ("GET", "/status/endpoints", "this list"),
     ("GET", "/status/config", "the settings in effect; ?mode=diff or ?mode=defaults"),
+    ("GET", "/status/runtime_config", "settings that can change while the process runs"),
+    ("GET", "/status/usage-stats", "whether usage is reported to anyone"),
 ];
 
 /// What the pages show.
@@ -55,12 +64,27 @@ pub struct Pages {
     pub config: Config,
     /// The parts that run.
     pub services: Vec<&'static str>,
+    /// Cancelled when a request asks the process to end.
+    pub end: CancellationToken,
 }
 
-/// The router of the HTTP port: `api` below the prefix, `others` (gRPC, admin) at the top.
-pub fn router(pages: Arc<Pages>, api: Router, others: Router) -> Router {
+/// The routers of the HTTP port that other crates make.
+pub struct Routers {
+    /// The query API, below its prefix.
+    pub api: Router,
+    /// The same as a querier answers it, below `/querier` and the prefix.
+    pub querier: Router,
+    /// Others (gRPC, admin), at the top.
+    pub others: Router,
+}
+
+/// The router of the HTTP port.
+pub fn router(pages: Arc<Pages>, Routers { api, querier, others }: Routers) -> Router {
     let prefix = prefix(&pages.config);
+    let description = openapi::document(&prefix).map_err(|e| e.to_string());
+    let api = api.route("/api/openapi.json", get(async move || openapi_answer(description.clone())));
     let api = if prefix.is_empty() { api } else { Router::new().nest(&prefix, api.reset_fallback()) };
+    let querier = Router::new().nest(&format!("/querier{prefix}"), querier.reset_fallback());
     let own = Router::new()
         .route("/ready", get(|State(p): State<Arc<Pages>>| async move { p.readiness.answer() }))
         .route("/metrics", get(metrics))
@@ -69,15 +93,40 @@ pub fn router(pages: Arc<Pages>, api: Router, others: Router) -> Router {
         .route("/status/services", get(|State(p): State<Arc<Pages>>| async move { p.services() }))
         .route("/status/endpoints", get(|State(p): State<Arc<Pages>>| async move { p.endpoints() }))
         .route("/status/config", get(settings))
+        .route("/status/runtime_config", get(async || "# no setting can change while the process runs\n"))
+        .route("/status/usage-stats", get(async || "usage-stats is not enabled\n"))
+        .route("/shutdown", get(shutdown).post(shutdown))
         .with_state(pages.clone());
     let listener = Listener { metrics: pages.metrics.clone(), name: "http" };
     let unknown = move |request: Request<Body>| async move { pages.unknown(&request) };
     Router::new()
         .merge(api.reset_fallback())
+        .merge(querier)
         .merge(others.reset_fallback())
         .merge(own)
+        .method_not_allowed_fallback(wrong_method)
         .route_layer(middleware::from_fn_with_state(listener, count))
         .fallback(unknown)
+        // Not what is small, and not gRPC, which compresses its messages itself.
+        .layer(CompressionLayer::new())
+}
+
+fn openapi_answer(description: std::result::Result<String, String>) -> Response {
+    match description {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(text) => (StatusCode::INTERNAL_SERVER_ERROR, text).into_response(),
+    }
+}
+
+/// The `Allow` header of the answer says which methods there are.
+async fn wrong_method(request: Request<Body>) -> Response {
+    let text = format!("{} is not a method of {}: see the header Allow\n", request.method(), request.uri().path());
+    (StatusCode::METHOD_NOT_ALLOWED, text).into_response()
+}
+
+async fn shutdown(State(pages): State<Arc<Pages>>) -> &'static str {
+    pages.end.cancel();
+    "shutdown job acknowledged\n"
 }
 
 /// The router of another port, counted and with a clear answer to an unknown path. `what` says what the port is for.
@@ -160,7 +209,13 @@ mod tests {
     fn pages(prefix: &str) -> Arc<Pages> {
         let mut config = Config::default();
         config.server.http_api_prefix = prefix.to_owned();
-        Arc::new(Pages { readiness: Readiness::not_yet("replaying"), metrics: Arc::default(), config, services: vec!["ingester"] })
+        Arc::new(Pages {
+            readiness: Readiness::not_yet("replaying"),
+            metrics: Arc::default(),
+            config,
+            services: vec!["ingester"],
+            end: CancellationToken::new(),
+        })
     }
 
     async fn ask(router: &mut Router, path: &str) -> (u16, String) {
@@ -174,7 +229,9 @@ mod tests {
     async fn pages_say_what_there_is() {
         let pages = pages("/tempo/");
         let api = Router::new().route("/api/echo", get(|| async { "echo" }));
-        let mut router = router(pages.clone(), api, tonic::service::Routes::default().into_axum_router());
+        let querier = Router::new().route("/api/search", get(|| async { "found" }));
+        let others = tonic::service::Routes::default().into_axum_router();
+        let mut router = router(pages.clone(), Routers { api, querier, others });
         assert_eq!(ask(&mut router, "/ready").await, (503, "replaying\n".to_owned()));
         pages.readiness.set(None);
         assert_eq!(ask(&mut router, "/ready").await.0, 200);
@@ -185,7 +242,22 @@ mod tests {
         assert_eq!(ask(&mut router, "/status/config?mode=diff").await.1, "server:\n  http_api_prefix: /tempo/\n");
         assert_eq!(ask(&mut router, "/status/config?mode=x").await.0, 400);
         assert_eq!(ask(&mut router, "/status/services").await.1, "ingester: Running\n");
+        assert_eq!(ask(&mut router, "/querier/tempo/api/search").await, (200, "found".to_owned()));
         let text = ask(&mut router, "/metrics").await.1;
         assert!(text.contains("route=\"/tempo/api/echo\",status=\"200\"}") && text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_method_is_told_so_and_shutdown_is_passed_on() {
+        let pages = pages("");
+        let api = Router::new().route("/api/echo", get(|| async { "echo" }));
+        let mut router = router(pages.clone(), Routers { api, querier: Router::new(), others: Router::new() });
+        let response = router.call(Request::delete("/api/echo").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!((response.status().as_u16(), &response.headers()["allow"]), (405, &"GET,HEAD".parse().unwrap()));
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        assert!(String::from_utf8_lossy(&body).contains("DELETE is not a method of /api/echo"), "{body:?}");
+        assert!(!pages.end.is_cancelled());
+        assert_eq!(ask(&mut router, "/shutdown").await, (200, "shutdown job acknowledged\n".to_owned()));
+        assert!(pages.end.is_cancelled());
     }
 }

@@ -17,6 +17,7 @@ pub mod http;
 pub mod listen;
 pub mod load;
 pub mod metrics;
+pub mod openapi;
 pub mod query;
 pub mod roles;
 pub mod serve;

@@ -21,7 +21,7 @@ use tracehouse_traceql::{Api, StreamingQuerier};
 use crate::{
     config::Config,
     error::Result,
-    http::{self, Pages},
+    http::{self, Pages, Routers},
     listen::Readiness,
     metrics::{Labelled, Metrics, Samples},
 };
@@ -44,13 +44,22 @@ pub struct Roles {
     pub otlp_http: Router,
     /// Behind the Flight port.
     pub flight: Router,
+    /// Behind the Jaeger port.
+    pub jaeger: Router,
     /// Where plans are made and run.
     pub sessions: Sessions,
     ingester: Arc<Ingester>,
 }
 
-/// Starts all parts: the write-ahead log is replayed and the blocks are listed when this returns.
-pub async fn start(config: &Config, readiness: Readiness, metrics: Arc<Metrics>, stop: &CancellationToken) -> Result<Roles> {
+/// Starts all parts: the write-ahead log is replayed and the blocks are listed when this returns. `stop` ends them; `end` is
+/// cancelled when a request asks for the end of the process.
+pub async fn start(
+    config: &Config,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+    stop: &CancellationToken,
+    end: CancellationToken,
+) -> Result<Roles> {
     let data_dir = config.server.data_dir();
     let tenancy = config.server.tenancy();
     let live = LiveStore::new(&config.ingest);
@@ -65,19 +74,24 @@ pub async fn start(config: &Config, readiness: Readiness, metrics: Arc<Metrics>,
     let sessions = sessions(&config.sql, engine.clone())?;
     let api = Arc::new(Api::new(sessions.clone(), tenancy, config.traceql.clone()));
     let grpc = Routes::new(StreamingQuerier::new(api.clone())).into_axum_router();
-    let admin = tracehouse_ingest::admin_router(ingester.clone());
+    let routers = Routers {
+        api: tracehouse_traceql::router(api.clone()),
+        querier: tracehouse_traceql::querier_router(api.clone()),
+        others: tracehouse_ingest::admin_router(ingester.clone()).merge(grpc.reset_fallback()),
+    };
     let otlp_grpc = Routes::new(tracehouse_ingest::grpc_service(ingester.clone(), tenancy));
     let otlp_http = tracehouse_ingest::router(ingester.clone(), tenancy);
     let flight = Routes::new(tracehouse_flight::service(sessions.clone(), tenancy, config.flight.clone()));
     watch_engine(&metrics, engine);
     watch_queries(&metrics, sessions.clone());
     watch_ingest(&metrics, ingester.clone());
-    let pages = Pages { readiness, metrics: metrics.clone(), config: config.clone(), services: SERVICES.to_vec() };
+    let pages = Pages { readiness, metrics: metrics.clone(), config: config.clone(), services: SERVICES.to_vec(), end };
     Ok(Roles {
-        http: http::router(Arc::new(pages), tracehouse_traceql::router(api), admin.merge(grpc.reset_fallback())),
+        http: http::router(Arc::new(pages), routers),
         otlp_grpc: http::other("otlp_grpc", "OTLP over gRPC", metrics.clone(), otlp_grpc.into_axum_router()),
         otlp_http: http::other("otlp_http", "OTLP over HTTP: POST /v1/traces", metrics.clone(), otlp_http),
-        flight: http::other("flight", "Arrow Flight SQL", metrics, flight.into_axum_router()),
+        flight: http::other("flight", "Arrow Flight SQL", metrics.clone(), flight.into_axum_router()),
+        jaeger: http::other("jaeger", "requests of Jaeger UI, such as /api/services", metrics, tracehouse_traceql::jaeger::router(api)),
         sessions,
         ingester,
     })

@@ -23,6 +23,8 @@ pub struct Server {
     readiness: Readiness,
     /// Cancelled: stop accepting, finish the requests under way.
     stop: CancellationToken,
+    /// Cancelled when a request (`/shutdown`) asks for the end.
+    pub end: CancellationToken,
     listeners: Vec<JoinHandle<()>>,
     patience: Duration,
     // Dropped last, in this order: the file goes before another process can have the folder.
@@ -43,26 +45,29 @@ impl Server {
         let stop = CancellationToken::new();
         // Whoever drops a half-started server frees its ports.
         let guard = stop.clone().drop_guard();
-        let gates: [Gate; 4] = std::array::from_fn(|_| Gate::new(readiness.clone()));
-        let [http, otlp_grpc, otlp_http, flight] = &gates;
-        let listeners = vec![
+        let gates: [Gate; 5] = std::array::from_fn(|_| Gate::new(readiness.clone()));
+        let [http, otlp_grpc, otlp_http, flight, jaeger] = &gates;
+        let mut serving = vec![
             http.serve(listeners.http, stop.clone()),
             otlp_grpc.serve(listeners.otlp_grpc, stop.clone()),
             otlp_http.serve(listeners.otlp_http, stop.clone()),
             flight.serve(listeners.flight, stop.clone()),
         ];
+        serving.extend(listeners.jaeger.map(|listener| jaeger.serve(listener, stop.clone())));
         tracing::info!(http = %addresses.http, otlp_grpc = %addresses.otlp_grpc, otlp_http = %addresses.otlp_http,
-            flight = %addresses.flight, data_dir = %data_dir.display(), "listening");
-        let mut roles = roles::start(&config, readiness.clone(), Arc::new(Metrics::new()), &stop).await?;
+            flight = %addresses.flight, jaeger = ?addresses.jaeger, data_dir = %data_dir.display(), "listening");
+        let end = CancellationToken::new();
+        let mut roles = roles::start(&config, readiness.clone(), Arc::new(Metrics::new()), &stop, end.clone()).await?;
         http.open(std::mem::take(&mut roles.http));
         otlp_grpc.open(std::mem::take(&mut roles.otlp_grpc));
         otlp_http.open(std::mem::take(&mut roles.otlp_http));
         flight.open(std::mem::take(&mut roles.flight));
+        jaeger.open(std::mem::take(&mut roles.jaeger));
         readiness.set(None);
         tracing::info!("ready");
         guard.disarm();
         let patience = Duration::from_secs(config.server.shutdown_timeout_seconds);
-        Ok(Self { addresses, roles, readiness, stop, listeners, patience, _file: file, _lock: lock })
+        Ok(Self { addresses, roles, readiness, stop, end, listeners: serving, patience, _file: file, _lock: lock })
     }
 
     /// Where plans are made and run.
@@ -97,6 +102,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<()> {
     // A long replay can be broken off: it has changed nothing.
     let Some(server) = shutdown.run_until_cancelled(Server::start(config)).await else { return Ok(()) };
     let server = server?;
-    shutdown.cancelled().await;
+    shutdown.run_until_cancelled(server.end.cancelled()).await;
     server.shutdown().await
 }

@@ -358,3 +358,21 @@ fn a_question_to_no_folder_is_an_error() {
     assert!(!output.status.success() && text.contains("nothing-here") && !text.contains("panicked"), "{text}");
     assert!(!missing.exists(), "a question must not make a folder");
 }
+
+#[test]
+fn a_trace_too_large_for_memory_ends_its_query_only() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start_with(home.path(), &[("TRACEHOUSE_SQL__MEMORY_BYTES_MAX", "40000000")]);
+    for thousand in 0..80u64 {
+        let span = |id: u64| Span { parent_span_id: 1u64.to_be_bytes().to_vec(), ..otlp::span(&TRACE, id, "one of many", START + id) };
+        server.push(&otlp::request("large", (0..1000).map(|i| span(2 + thousand * 1000 + i)).collect()));
+    }
+    let search = |q: &str| server.ask("/api/search", &[("q", q)]);
+    refused(&search("{ } | by(span:id) | count() > 0"), 429, &["memory"]);
+    refused(&search("{ name = \"one of many\" } ~ { span:id != nil }"), 429, &["memory"]);
+    // Others go on, and what was held is given back.
+    for _ in 0..3 {
+        let found = search("{ span:id = \"0000000000000002\" }").ok().json();
+        assert_eq!(found["traces"][0]["spanSet"]["matched"], 1, "{found}");
+    }
+}

@@ -7,15 +7,23 @@ use serde_json::Value;
 use crate::support::{Server, copy_folder, repo, tools};
 
 /// Areas of the corpus whose answers must be Tempo's.
-const AREAS: &str = "filter-basic,types,nil,regex,arrays,intrinsics,scopes,quoting,arithmetic,trace-by-id-v1,trace-by-id-v2,errors";
+const AREAS: &str = "filter-basic,types,nil,regex,arrays,intrinsics,scopes,quoting,arithmetic,trace-by-id-v1,trace-by-id-v2,errors,\
+                     tags-v1,tags-v2,tag-values-v1,tag-values-v2,tag-values-filtered,legacy-search,params,drilldown";
 
 /// Queries of these areas that wait for something not built yet. One that passes must leave this list.
 const WAITING: &[&str] = &[];
+
+/// Accidents of Tempo that the corpus does not mark; docs/api.md has the reasons.
+const ACCIDENTS: &[&str] = &["tag-values-filtered-004", "tag-values-filtered-005", "tag-values-filtered-013"];
+
+/// Attributes of instrumentation scopes that Tempo loses when it merges scopes: what we took in over OTLP has them.
+const KEPT: &[&str] = &["tags-v2-001", "tags-v2-008", "tags-v2-010", "tags-v2-014", "tag-values-v1-012"];
 
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Live,
+    Ours,
     V4,
     V5,
 }
@@ -42,25 +50,21 @@ fn compare(server: &Server, home: &Path, state: State) {
     let report: Value = serde_json::from_slice(&fs::read(&report).unwrap_or_else(|e| panic!("{e}: {text}"))).unwrap();
     let results = report["results"].as_array().unwrap();
     assert!(results.len() > 500, "only {} queries asked", results.len());
-    let answered_otherwise = differing_on_v4();
-    let counts = |r: &Value| {
-        r["soft"].as_array().unwrap().is_empty() && (state != State::V4 || !answered_otherwise.contains(r["id"].as_str().unwrap()))
-    };
+    let counts =
+        |r: &Value| r["soft"].as_array().unwrap().is_empty() && (state != State::V4 || !LOST_ON_V4.contains(&r["id"].as_str().unwrap()));
     let failed = |r: &&Value| r["pass"] == false && counts(r);
     let failed: BTreeSet<&str> = results.iter().filter(failed).map(|r| r["id"].as_str().unwrap()).collect();
-    let waiting: BTreeSet<&str> = WAITING.iter().copied().collect();
+    let kept = if matches!(state, State::Live | State::Ours) { KEPT } else { &[] };
+    let waiting: BTreeSet<&str> = WAITING.iter().chain(ACCIDENTS).chain(kept).copied().collect();
     // Queries that are not counted come last.
     let text = text.split("failed (quirk").next().unwrap_or_default();
     assert!(failed.is_subset(&waiting), "differ from Tempo: {:?}\n{text}", failed.difference(&waiting).collect::<Vec<_>>());
-    assert_eq!(failed, waiting, "these pass now: take them from WAITING");
+    assert_eq!(failed, waiting, "these pass now: take them from the lists");
 }
 
-/// Queries that Tempo itself answers in another way on vParquet4; the recorded answers are those on vParquet5.
-fn differing_on_v4() -> BTreeSet<String> {
-    let queries: Value = serde_json::from_slice(&fs::read(golden().join("queries.json")).unwrap()).unwrap();
-    let differs = |q: &&Value| q["differs_on_v4"] == true;
-    queries.as_array().unwrap().iter().filter(differs).map(|q| q["id"].as_str().unwrap().to_owned()).collect()
-}
+/// Queries that Tempo answers otherwise over its vParquet4 blocks: it merged resources that differ in [1] and [true] only. The
+/// recorded answers are those on vParquet5.
+const LOST_ON_V4: [&str; 2] = ["trace-by-id-v1-002", "trace-by-id-v2-002"];
 
 #[test]
 fn live_spans_answer_as_tempo_does() {
@@ -82,8 +86,22 @@ fn our_blocks_answer_as_tempo_does() {
         server.flush();
         assert_eq!(server.blocks().len(), i + 1);
     }
+    compare(&server, home.path(), State::Ours);
+    compare(&server.crash_and_restart(), home.path(), State::Ours);
+}
+
+#[test]
+fn our_vparquet4_blocks_answer_as_tempo_does() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start_with(home.path(), &[("TRACEHOUSE_ENGINE__BLOCK_VERSION", "vParquet4")]);
+    for set in ["edge", "wrap"] {
+        load(&server, set);
+        server.flush();
+    }
+    for block in server.blocks() {
+        assert!(fs::read_to_string(block.join("meta.json")).unwrap().contains("\"format\":\"vParquet4\""));
+    }
     compare(&server, home.path(), State::V5);
-    compare(&server.crash_and_restart(), home.path(), State::V5);
 }
 
 /// A folder of blocks that Tempo wrote, served in place.

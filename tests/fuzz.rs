@@ -120,3 +120,13 @@ fn meta_json() {
     }
     fuzz("meta", &metas, targets::meta);
 }
+
+#[test]
+fn vocabularies() {
+    let lines = br#"{"tracehouse_vocabulary":1,"spans":4}
+{"scope":"intrinsic","name":"name","type":"string","count":4,"complete":false,"values":[["GET /cart",1],["pay",2]]}
+{"scope":"span","name":"a \"b\"","type":"float","count":1,"complete":true,"values":[["NaN",1]]}
+"#;
+    let file = tracehouse_engine::block::vocabulary::Vocabulary::from_lines(&lines[..]).and_then(|v| v.encode()).unwrap();
+    fuzz("vocabulary", &[lines.to_vec(), file], targets::vocabulary);
+}

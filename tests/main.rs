@@ -8,14 +8,20 @@
 
 mod support;
 
+mod api;
 mod bad_input;
 mod clients;
 mod compat;
 mod crash;
 mod data;
+mod deploy;
+mod drilldown;
 mod fuzz;
+mod grafana;
+mod jaeger;
 mod limits;
 mod scripts;
 mod split;
 mod streaming;
+mod tags;
 mod tidy;

@@ -25,6 +25,8 @@ pub struct Config {
     /// Trace ids of blocks that are kept in memory (16 bytes each), to know which traces lie in several blocks. Of more, the
     /// traces of older blocks are taken as they are stored.
     pub trace_ids_cached_max: usize,
+    /// Memory for the attribute names and values of blocks that completion asked for lately, in bytes.
+    pub vocabulary_cache_bytes: usize,
     /// How many blocks may fail to be read before a query fails; failed blocks are reported.
     pub tolerate_failed_blocks: u32,
     /// Version of the block format that blocks are written in, as Tempo's `block.version`: `vParquet5` or `vParquet4`. All
@@ -48,6 +50,7 @@ impl Default for Config {
             footer_cache_blocks: 4096,
             trace_parts_seconds: 3600,
             trace_ids_cached_max: 1_000_000,
+            vocabulary_cache_bytes: 64 * 1024 * 1024,
             tolerate_failed_blocks: 0,
             block_version: BlockVersion::V5,
             bloom_false_positive: 0.01,

@@ -1,12 +1,14 @@
 //! What is not in the spans themselves but follows from a whole trace: root, times, service counts, tree positions.
 
-use std::collections::{BTreeMap, HashMap, hash_map::Entry};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+};
 
-use prost::Message;
-
+pub use crate::grouping::{Grouped, normalize};
 use crate::{
     block::{DedicatedColumn, DedicatedScope, DedicatedType, Version},
-    trace::{AnyValue, InstrumentationScope, KeyValue, Resource, ResourceSpans, ScopeSpans, Span, Trace, Value},
+    trace::{AnyValue, KeyValue, Resource, Span, Trace, TraceId, Value},
 };
 
 /// Facts about a trace and, in the order of [`Trace::spans`], about its spans.
@@ -46,12 +48,17 @@ pub fn service_name(resource: Option<&Resource>) -> &str {
 }
 
 /// Which attribute [`service_name`] is.
-pub fn service_name_at(attributes: &[KeyValue]) -> Option<usize> {
-    attributes.iter().rposition(|kv| !name_of(kv).is_empty())
+pub fn service_name_at<A: Borrow<KeyValue>>(attributes: &[A]) -> Option<usize> {
+    attributes.iter().rposition(|kv| !name_of(kv.borrow()).is_empty())
+}
+
+/// Whether this is a `service.name` that says nothing.
+pub fn is_empty_service_name(attribute: &KeyValue) -> bool {
+    attribute.key == SERVICE_NAME && matches!(value(attribute), Some(Value::StringValue(name)) if name.is_empty())
 }
 
 /// The string of a `service.name`; "" for any other attribute.
-fn name_of(attribute: &KeyValue) -> &str {
+pub fn name_of(attribute: &KeyValue) -> &str {
     match value(attribute) {
         Some(Value::StringValue(name)) if attribute.key == SERVICE_NAME => name,
         _ => "",
@@ -60,7 +67,12 @@ fn name_of(attribute: &KeyValue) -> &str {
 
 /// Computes the facts of a trace. The tree is numbered in stored order: [`normalize`] first.
 pub fn derive(trace: &Trace) -> TraceFacts {
-    let spans: Vec<&Span> = trace.spans().map(|(_, _, span)| span).collect();
+    derive_grouped(&Grouped::as_is(trace))
+}
+
+/// Computes the facts of a trace whose spans are in the order in which they will be stored.
+pub fn derive_grouped(trace: &Grouped<'_>) -> TraceFacts {
+    let spans: Vec<&Span> = trace.spans().map(|(_, span)| span).collect();
     let mut facts = TraceFacts {
         start_unix_nanos: spans.iter().map(|s| s.start_time_unix_nano).min().unwrap_or_default(),
         end_unix_nanos: spans.iter().map(|s| s.end_time_unix_nano).max().unwrap_or_default(),
@@ -68,17 +80,17 @@ pub fn derive(trace: &Trace) -> TraceFacts {
         ..TraceFacts::default()
     };
     let mut services = BTreeMap::<&str, (u32, u32)>::new();
-    for rs in &trace.resource_spans {
-        let service = service_name(rs.resource.as_ref());
-        for span in rs.scope_spans.iter().flat_map(|ss| &ss.spans) {
+    for group in &trace.resources {
+        let service = group.service_name();
+        for span in group.scopes.iter().flat_map(|scope| &scope.spans) {
             let (count, errors) = services.entry(service).or_default();
             *count += 1;
             *errors += u32::from(span.status.as_ref().is_some_and(|s| s.code == STATUS_ERROR));
         }
     }
     facts.service_stats = services.into_iter().map(|(name, (spans, errors))| (name.to_owned(), spans, errors)).collect();
-    if let Some((rs, _, root)) = trace.spans().filter(|(_, _, s)| is_root(trace, s)).last() {
-        facts.root_service_name = service_name(rs.resource.as_ref()).to_owned();
+    if let Some((group, root)) = trace.spans().filter(|(_, s)| is_root(trace.id, s)).last() {
+        facts.root_service_name = group.service_name().to_owned();
         facts.root_span_name = root.name.clone();
     }
     facts
@@ -94,9 +106,9 @@ fn value(kv: &KeyValue) -> Option<&Value> {
 }
 
 /// No parent id, and no link that says "child of" a span of this trace (how the OpenTracing bridge names a second parent).
-fn is_root(trace: &Trace, span: &Span) -> bool {
+fn is_root(trace: TraceId, span: &Span) -> bool {
     let child_of = |kv: &KeyValue| kv.key == "opentracing.ref_type" && matches!(value(kv), Some(Value::StringValue(v)) if v == "child_of");
-    span.parent_span_id.is_empty() && !span.links.iter().any(|l| l.trace_id == trace.id.0 && l.attributes.iter().any(child_of))
+    span.parent_span_id.is_empty() && !span.links.iter().any(|l| l.trace_id == trace.0 && l.attributes.iter().any(child_of))
 }
 
 /// Number of direct children of each span of a trace, of which only ids and kind matter.
@@ -266,102 +278,13 @@ pub fn as_answered(trace: &mut Trace, version: Version, dedicated: &[DedicatedCo
     }
 }
 
-/// The same spans grouped as a block stores them: identical resources merged, identical scopes merged, their
-/// attributes in key order, an empty `service.name` gone. Repeated spans stay, as in Tempo's blocks (its answers count them). Both the block writer and the live side number the
-/// tree in this order.
-pub fn normalize(trace: &Trace) -> Trace {
-    let mut trace = trace.clone();
-    let mut groups: Vec<ResourceSpans> = Vec::with_capacity(trace.resource_spans.len());
-    let mut group_of = HashMap::new();
-    for mut rs in std::mem::take(&mut trace.resource_spans) {
-        if let Some(resource) = &mut rs.resource {
-            resource.attributes.retain(|kv| kv.key != SERVICE_NAME || !matches!(value(kv), Some(Value::StringValue(s)) if s.is_empty()));
-            // Of a repeated key the last counts, and the service's name has a place of its own in a block: it counts.
-            if let Some(at) = service_name_at(&resource.attributes) {
-                resource.attributes[at..].rotate_left(1);
-            }
-            sort_by_key(&mut resource.attributes);
-        }
-        match group_of.entry(resource_identity(rs.resource.as_ref())) {
-            Entry::Vacant(e) => {
-                e.insert(groups.len());
-                groups.push(rs);
-            }
-            Entry::Occupied(e) => {
-                let group = &mut groups[*e.get()];
-                keep_common(&mut group.schema_url, &rs.schema_url);
-                group.scope_spans.extend(rs.scope_spans);
-            }
-        }
-    }
-    for group in &mut groups {
-        merge_scopes(&mut group.scope_spans);
-    }
-    Trace { id: trace.id, resource_spans: groups }
-}
-
-fn merge_scopes(scopes: &mut Vec<ScopeSpans>) {
-    let mut groups: Vec<ScopeSpans> = Vec::with_capacity(scopes.len());
-    let mut group_of = HashMap::new();
-    for mut ss in std::mem::take(scopes) {
-        if let Some(scope) = &mut ss.scope {
-            sort_by_key(&mut scope.attributes);
-        }
-        match group_of.entry(scope_identity(ss.scope.as_ref())) {
-            Entry::Vacant(e) => {
-                e.insert(groups.len());
-                groups.push(ss);
-            }
-            Entry::Occupied(e) => {
-                let group = &mut groups[*e.get()];
-                keep_common(&mut group.schema_url, &ss.schema_url);
-                group.spans.extend(ss.spans);
-            }
-        }
-    }
-    *scopes = groups;
-}
-
-/// Blocks do not store schema URLs, so they keep no groups apart; but a group must not claim a URL for other spans.
-fn keep_common(url: &mut String, other: &str) {
-    if url != other {
-        url.clear();
-    }
-}
-
-/// All of a resource that a block stores, as bytes. Encoded rather than compared, since NaN must equal itself.
-fn resource_identity(resource: Option<&Resource>) -> Vec<u8> {
-    let Some(resource) = resource else { return attributes_identity(&[], 0) };
-    attributes_identity(&resource.attributes, resource.dropped_attributes_count)
-}
-
-/// All of a scope that a block stores. Tempo merges scopes that differ in their attributes only, and loses some of these.
-fn scope_identity(scope: Option<&InstrumentationScope>) -> (String, String, Vec<u8>) {
-    let Some(scope) = scope else { return (String::new(), String::new(), attributes_identity(&[], 0)) };
-    (scope.name.clone(), scope.version.clone(), attributes_identity(&scope.attributes, scope.dropped_attributes_count))
-}
-
-fn attributes_identity(sorted: &[KeyValue], dropped: u32) -> Vec<u8> {
-    let mut bytes = dropped.to_le_bytes().to_vec();
-    for kv in sorted {
-        // A vector grows as needed, so this cannot fail.
-        let _ = kv.encode_length_delimited(&mut bytes);
-    }
-    bytes
-}
-
-/// Stable, so that the first of a repeated key stays first.
-fn sort_by_key(attributes: &mut [KeyValue]) {
-    attributes.sort_by(|a, b| a.key.cmp(&b.key));
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::trace::{
-        Event, Link,
+        Event, Link, ScopeSpans,
         builder::{array, attributes, double, int, resource, scope, span, status, text, trace},
     };
 

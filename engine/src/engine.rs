@@ -6,12 +6,12 @@ use futures::{StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use crate::{
-    block::{BlockMeta, BlockReader, DedicatedColumn, FooterCache, write_block},
+    block::{BlockMeta, BlockReader, DedicatedColumn, FooterCache, vocabulary::VocabularyCache, write_block},
     catalog::{BlockList, Catalog, UnreadableBlocks},
     config::Config,
     derive,
     error::{Error, Result},
-    scan::{BlockFailures, LiveSegment, LiveSpans, NoLiveSpans, Tolerance},
+    scan::{BlockFailures, LiveSegment, LiveSpans, NoLiveSpans, OneTrace, Tolerance},
     store::{BlockStore, paths},
     tenant::TenantId,
     trace::{Trace, TraceId},
@@ -30,6 +30,7 @@ pub struct Engine {
     footers: Arc<FooterCache>,
     parts: PartsCache,
     failures: Arc<BlockFailures>,
+    pub(crate) vocabularies: VocabularyCache,
     config: Config,
 }
 
@@ -63,12 +64,29 @@ pub struct FoundTrace {
     pub inspected_bytes: u64,
 }
 
+/// Where a trace is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Whether among live spans.
+    pub live: bool,
+    /// Among blocks with ids from the first to the second, both inclusive; `None` for no block.
+    pub blocks: Option<(Uuid, Uuid)>,
+}
+
+impl Default for Places {
+    /// Everywhere.
+    fn default() -> Self {
+        Self { live: true, blocks: Some((Uuid::nil(), Uuid::max())) }
+    }
+}
+
 impl Engine {
     /// An engine over a store, without live spans and with an empty catalogue: call [`poll`](Self::poll) next.
     pub fn new(store: BlockStore, config: Config) -> Self {
         let footers = Arc::new(FooterCache::new(config.footer_cache_blocks));
         let (catalog, parts) = (Catalog::default(), PartsCache::default());
-        Self { store, catalog, live: Arc::new(NoLiveSpans), footers, parts, failures: Arc::default(), config }
+        let vocabularies = VocabularyCache::new(config.vocabulary_cache_bytes);
+        Self { store, catalog, live: Arc::new(NoLiveSpans), footers, parts, failures: Arc::default(), vocabularies, config }
     }
 
     /// Adds the live side.
@@ -76,6 +94,12 @@ impl Engine {
     pub fn with_live(mut self, live: Arc<dyn LiveSpans>) -> Self {
         self.live = live;
         self
+    }
+
+    /// An engine that knows this trace and nothing else, for questions about a trace that was found.
+    #[must_use]
+    pub fn of_trace(&self, tenant: &TenantId, trace: Arc<Trace>) -> Self {
+        Self::new(self.store.clone(), self.config.clone()).with_live(Arc::new(OneTrace { tenant: tenant.clone(), trace }))
     }
 
     /// The settings.
@@ -169,14 +193,25 @@ impl Engine {
 
     /// All spans of a trace, wherever they are. `range` (Unix nanoseconds, inclusive) leaves out blocks outside it.
     pub async fn find_trace(&self, tenant: &TenantId, id: TraceId, range: Option<(i64, i64)>) -> Result<FoundTrace> {
-        let snapshot = self.snapshot(tenant);
+        self.find_trace_in(tenant, id, range, Places::default()).await
+    }
+
+    /// The same in some places only.
+    pub async fn find_trace_in(&self, tenant: &TenantId, id: TraceId, range: Option<(i64, i64)>, places: Places) -> Result<FoundTrace> {
+        let mut snapshot = self.snapshot(tenant);
+        if !places.live {
+            snapshot.live.clear();
+        }
         let before = self.store.counters().1;
         let overlaps = |m: &BlockMeta| {
             range.is_none_or(|(from, to)| (m.start_time.as_nanosecond() as i64) <= to && (m.end_time.as_nanosecond() as i64) >= from)
         };
-        let jobs: Vec<_> = snapshot.blocks.iter().filter(|m| overlaps(m)).cloned().collect();
+        let wanted = |m: &BlockMeta| places.blocks.is_some_and(|(first, last)| (first..=last).contains(&m.block_id));
+        let jobs: Vec<_> = snapshot.blocks.iter().filter(|m| overlaps(m) && wanted(m)).cloned().collect();
         let tolerance = &snapshot.tolerance;
-        snapshot.judge_unreadable()?;
+        if places.blocks.is_some() {
+            snapshot.judge_unreadable()?;
+        }
         let mut parts: Vec<Option<Trace>> = futures::stream::iter(jobs.into_iter().map(|meta| async move {
             let find = async {
                 let block = self.open_block(tenant, &meta).await?;

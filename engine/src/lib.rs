@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod derive;
 pub mod error;
+pub mod grouping;
 pub mod scan;
 pub mod store;
 pub mod tenant;
@@ -15,9 +16,11 @@ pub mod trace;
 pub mod whole;
 
 mod engine;
+mod vocabulary;
 
-pub use engine::{Engine, FoundTrace, Snapshot};
+pub use engine::{Engine, FoundTrace, Places, Snapshot};
 pub use error::{Error, ErrorKind, Result};
 pub use tenant::TenantId;
 pub use trace::{Trace, TraceId};
+pub use uuid::Uuid as BlockId;
 pub use whole::{WholeTrace, WholeTraces};

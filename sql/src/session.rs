@@ -152,6 +152,12 @@ impl Sessions {
         self.admission.stats()
     }
 
+    /// The same sessions over another engine.
+    #[must_use]
+    pub fn over(&self, engine: Arc<Engine>) -> Self {
+        Self { engine, parts: None, ..self.clone() }
+    }
+
     /// The engine below.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
@@ -203,9 +209,9 @@ impl Sessions {
         self.start(frame.create_physical_plan().await?, context)
     }
 
-    /// Starts a plan that is ready to run, in a [`Self::context`]. A plan runs once.
-    pub fn execute_ready(&self, tenant: &TenantId, plan: Arc<dyn ExecutionPlan>) -> Result<Execution> {
-        self.start(plan, self.context(tenant))
+    /// Starts a plan that is ready to run, in a [`Self::context`] or that of a plan around it. A plan runs once.
+    pub fn execute_ready(&self, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<Execution> {
+        self.start(plan, context)
     }
 
     /// What plans run in, and what is made of their rows: its memory is that of the query.

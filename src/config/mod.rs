@@ -43,6 +43,8 @@ pub struct ServerConfig {
     pub otlp_http_addr: String,
     /// Address of the Arrow Flight SQL service.
     pub flight_addr: String,
+    /// Address of the Jaeger query API. Empty for `127.0.0.1:16686`, or a free port where that is taken; `off` for none.
+    pub jaeger_addr: String,
     /// Certificate chain in PEM, the server's own certificate first; empty for no TLS.
     pub tls_cert_file: String,
     /// Private key of the certificate in PEM.
@@ -68,11 +70,12 @@ pub enum ListenerName {
     OtlpGrpc,
     OtlpHttp,
     Flight,
+    Jaeger,
 }
 
 impl ListenerName {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Http, Self::OtlpGrpc, Self::OtlpHttp, Self::Flight];
+    pub const ALL: [Self; 5] = [Self::Http, Self::OtlpGrpc, Self::OtlpHttp, Self::Flight, Self::Jaeger];
 }
 
 impl Default for ServerConfig {
@@ -83,6 +86,7 @@ impl Default for ServerConfig {
             otlp_grpc_addr: "127.0.0.1:4317".to_owned(),
             otlp_http_addr: "127.0.0.1:4318".to_owned(),
             flight_addr: "127.0.0.1:8815".to_owned(),
+            jaeger_addr: String::new(),
             tls_cert_file: String::new(),
             tls_key_file: String::new(),
             tls_listeners: ListenerName::ALL.into(),

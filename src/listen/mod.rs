@@ -28,6 +28,9 @@ use crate::{
     error::{Error, Result},
 };
 
+/// Where Jaeger UI looks for Jaeger.
+const JAEGER_DEFAULT: &str = "127.0.0.1:16686";
+
 /// Name of the file in the data folder that says what listens where.
 const FILE: &str = "listeners.json";
 
@@ -42,6 +45,9 @@ pub struct Addresses {
     pub otlp_http: SocketAddr,
     /// Flight SQL.
     pub flight: SocketAddr,
+    /// Jaeger query API, unless off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jaeger: Option<SocketAddr>,
 }
 
 /// What the file says.
@@ -69,21 +75,24 @@ pub struct Listeners {
     pub otlp_http: Listener,
     /// Flight SQL.
     pub flight: Listener,
+    /// Jaeger query API, unless off.
+    pub jaeger: Option<Listener>,
 }
 
 impl Listeners {
     /// Binds all, or names the flag of the first that cannot be.
     pub async fn bind(config: &ServerConfig) -> Result<Self> {
         let tls = tls::acceptor(config)?;
-        let listener = async |name: ListenerName, flag: &str, address: &str| -> Result<Listener> {
+        let listener = |name: ListenerName, socket: TcpListener| {
             let tls = tls.clone().filter(|_| config.tls_listeners.contains(&name));
-            Ok(Listener { socket: bind(flag, address).await?, tls })
+            Listener { socket, tls }
         };
         Ok(Self {
-            http: listener(ListenerName::Http, "http-addr", &config.http_addr).await?,
-            otlp_grpc: listener(ListenerName::OtlpGrpc, "otlp-grpc-addr", &config.otlp_grpc_addr).await?,
-            otlp_http: listener(ListenerName::OtlpHttp, "otlp-http-addr", &config.otlp_http_addr).await?,
-            flight: listener(ListenerName::Flight, "flight-addr", &config.flight_addr).await?,
+            http: listener(ListenerName::Http, bind("http-addr", &config.http_addr).await?),
+            otlp_grpc: listener(ListenerName::OtlpGrpc, bind("otlp-grpc-addr", &config.otlp_grpc_addr).await?),
+            otlp_http: listener(ListenerName::OtlpHttp, bind("otlp-http-addr", &config.otlp_http_addr).await?),
+            flight: listener(ListenerName::Flight, bind("flight-addr", &config.flight_addr).await?),
+            jaeger: bind_jaeger(&config.jaeger_addr).await?.map(|socket| listener(ListenerName::Jaeger, socket)),
         })
     }
 
@@ -94,8 +103,21 @@ impl Listeners {
             otlp_grpc: self.otlp_grpc.socket.local_addr()?,
             otlp_http: self.otlp_http.socket.local_addr()?,
             flight: self.flight.socket.local_addr()?,
+            jaeger: self.jaeger.as_ref().map(|l| l.socket.local_addr()).transpose()?,
         })
     }
+}
+
+/// Jaeger's usual port, unless an address is given: two servers on one machine need not be told apart for its sake.
+async fn bind_jaeger(address: &str) -> Result<Option<TcpListener>> {
+    Ok(Some(match address {
+        "off" => return Ok(None),
+        "" => match TcpListener::bind(JAEGER_DEFAULT).await {
+            Ok(listener) => listener,
+            Err(_) => bind("jaeger-addr", "127.0.0.1:0").await?,
+        },
+        address => bind("jaeger-addr", address).await?,
+    }))
 }
 
 async fn bind(flag: &str, address: &str) -> Result<TcpListener> {

@@ -9,6 +9,10 @@ async fn a_taken_port_names_its_flag() {
     let text = bind("http-addr", &address).await.unwrap_err().to_string();
     assert!(text.contains(&address) && text.contains("--http-addr"), "{text}");
     assert!(bind("flight-addr", "nonsense").await.unwrap_err().to_string().contains("--flight-addr"));
+    assert!(bind_jaeger(&address).await.unwrap_err().to_string().contains("--jaeger-addr"));
+    assert!(bind_jaeger("off").await.unwrap().is_none());
+    let (first, second) = (bind_jaeger("").await.unwrap(), bind_jaeger("").await.unwrap());
+    assert!(first.is_some() && second.is_some(), "the second takes a free port");
 }
 
 #[tokio::test]
@@ -39,7 +43,7 @@ async fn a_gate_answers_until_it_is_opened() {
 fn the_file_is_there_while_its_guard_lives() {
     let dir = tempfile::tempdir().unwrap();
     let any: SocketAddr = "127.0.0.1:1".parse().unwrap();
-    let addresses = Addresses { http: any, otlp_grpc: any, otlp_http: any, flight: any };
+    let addresses = Addresses { http: any, otlp_grpc: any, otlp_http: any, flight: any, jaeger: None };
     let guard = addresses.write(dir.path()).unwrap();
     let read = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
     let read: Written = serde_json::from_str(&read).unwrap();

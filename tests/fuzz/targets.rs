@@ -3,7 +3,7 @@
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message;
-use tracehouse_engine::block::BlockMeta;
+use tracehouse_engine::block::{BlockMeta, vocabulary::Vocabulary};
 use tracehouse_ingest::{
     distributor::split_by_trace,
     otlp::{json, validate},
@@ -15,7 +15,7 @@ use tracehouse_traceql::syntax;
 pub fn traceql(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let _ = syntax::parse_attribute(text);
-    let _ = syntax::lenient(text, &|_| Ok(()));
+    let _ = syntax::parse_lenient(text);
     let Ok(query) = syntax::parse(text) else { return };
     let _ = syntax::check(&query, &|pattern| if pattern.contains("[") { Err("no classes".into()) } else { Ok(()) });
     let printed = syntax::print(&query);
@@ -88,5 +88,13 @@ pub fn meta(input: &[u8]) {
         let _ = meta.version();
         let again = BlockMeta::from_json(&meta.to_json(), "written").unwrap_or_else(|e| panic!("{meta:?} cannot be read back: {e}"));
         assert_eq!(again, meta);
+    }
+}
+
+/// What completion asks of a block, as a file and as the lines inside it (damage to a file is found by its checksum).
+pub fn vocabulary(input: &[u8]) {
+    for vocabulary in [Vocabulary::decode(input), Vocabulary::from_lines(input)].into_iter().flatten() {
+        let again = vocabulary.encode().and_then(|bytes| Vocabulary::decode(&bytes));
+        assert!(matches!(again, Ok(again) if again == vocabulary), "what was read reads differently when written");
     }
 }

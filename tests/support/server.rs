@@ -26,6 +26,8 @@ pub struct Addresses {
     pub otlp_http: String,
     /// Flight SQL.
     pub flight: String,
+    /// Jaeger query API.
+    pub jaeger: Option<String>,
 }
 
 /// A running server. Dropped, it is killed.
@@ -111,7 +113,7 @@ impl Server {
         let before = fs::read_to_string(data(std::process::id()).join("listeners.json")).ok();
         let log = fs::OpenOptions::new().create(true).append(true).open(home.join("log")).unwrap();
         let start = log.metadata().unwrap().len() as usize;
-        for flag in ["--http-addr", "--otlp-grpc-addr", "--otlp-http-addr", "--flight-addr"] {
+        for flag in ["--http-addr", "--otlp-grpc-addr", "--otlp-http-addr", "--flight-addr", "--jaeger-addr"] {
             command.args([flag, "127.0.0.1:0"]);
         }
         command.envs(settings.iter().copied()).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);

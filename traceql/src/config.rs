@@ -32,6 +32,12 @@ pub struct Config {
     pub streaming_interval_ms: u64,
     /// Largest message of a streamed answer, in bytes (Tempo's `max_grpc_streaming_packet_size`).
     pub streaming_message_bytes_max: usize,
+    /// Most bytes of values in one answer to a question for a tag's values; what is more is cut off.
+    pub max_tag_values_bytes: usize,
+    /// Memory for tag names and values that were read of blocks without a vocabulary (Tempo's own), in bytes.
+    pub tag_cache_bytes: usize,
+    /// Most traces of a search through the Jaeger API, which answers whole traces.
+    pub max_jaeger_traces: usize,
 }
 
 impl Default for Config {
@@ -49,6 +55,9 @@ impl Default for Config {
             streaming_job_bytes: 100 << 20,
             streaming_interval_ms: 500,
             streaming_message_bytes_max: 1 << 20,
+            max_tag_values_bytes: 1_000_000,
+            tag_cache_bytes: 32 * 1024 * 1024,
+            max_jaeger_traces: 1500,
         }
     }
 }

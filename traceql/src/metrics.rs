@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use datafusion::{logical_expr::LogicalPlan, physical_plan::ExecutionPlan};
+use datafusion::{execution::TaskContext, logical_expr::LogicalPlan, physical_plan::ExecutionPlan};
 use futures::future::BoxFuture;
 use tracehouse_engine::{Error, Result, TenantId};
 use tracehouse_sql::Sessions;
@@ -22,7 +22,10 @@ use crate::{
         metrics::{needs_whole, plan_compare, plan_series},
         whole_traces,
     },
-    result::metrics::{Assembled, Group, InstantResponse, Operand, RangeResponse, Series, apply, assemble, combine, groups_of},
+    result::{
+        metrics::{Assembled, Group, InstantResponse, Operand, RangeResponse, Series, apply, assemble, combine, groups_of},
+        search::SearchMetrics,
+    },
     search::parse,
     spansets::{Memory, bytes_of},
     syntax::{self, Metrics, MetricsExpr, MetricsFn, Query, Root, Static},
@@ -76,12 +79,22 @@ pub async fn query_range(sessions: &Sessions, tenant: &TenantId, request: &Range
 
 /// Runs an instant query to its end.
 pub async fn query_instant(sessions: &Sessions, tenant: &TenantId, request: &InstantRequest) -> Result<InstantResponse> {
+    let (series, cost) = instant_series(sessions, tenant, request).await?;
+    Ok(InstantResponse::new(series, cost, request.series_max))
+}
+
+/// The series of an instant query, all of them, with one value each, and what they have cost.
+pub(crate) async fn instant_series(
+    sessions: &Sessions,
+    tenant: &TenantId,
+    request: &InstantRequest,
+) -> Result<(Vec<Series>, SearchMetrics)> {
     let query = parse(&request.query)?;
     let metrics = metrics_query(&query)?;
     let intervals = Intervals::instant(request.start, request.end);
     let mut run = Run::new(sessions, tenant, intervals, 0, &metrics.expr).await?;
     let series = run.metrics(metrics).await?;
-    Ok(InstantResponse::new(series, run.progress.whole(), request.series_max))
+    Ok((series, run.progress.whole()))
 }
 
 /// The plans of a range query as text, as EXPLAIN shows them.
@@ -132,10 +145,12 @@ pub async fn series_between(
     query: &Query,
     intervals: Intervals,
     stages: FirstStages,
+    context: Arc<TaskContext>,
 ) -> Result<Vec<Series>> {
     let metrics = metrics_query(query)?;
     let mut run = Run::new(sessions, tenant, intervals, 0, &metrics.expr).await?;
     run.planned = stages;
+    run.context = context;
     run.metrics(metrics).await
 }
 
@@ -188,6 +203,8 @@ struct Run<'a> {
     /// First stages that are done, by their text: equal ones run once.
     done: HashMap<String, Vec<Series>>,
     planned: FirstStages,
+    /// What all plans of the query run in: its memory.
+    context: Arc<TaskContext>,
     progress: Progress,
     watch: Option<&'a mut dyn Watch>,
     jobs: Option<Jobs<'a>>,
@@ -197,6 +214,7 @@ impl<'a> Run<'a> {
     async fn new(sessions: &'a Sessions, tenant: &'a TenantId, intervals: Intervals, exemplars: usize, expr: &MetricsExpr) -> Result<Self> {
         let exemplars = exemplars / series_of(expr).len().max(1);
         let whole = whole_of(sessions, tenant, expr, &intervals).await?;
+        let context = sessions.context(tenant);
         Ok(Self {
             sessions,
             tenant,
@@ -205,6 +223,7 @@ impl<'a> Run<'a> {
             exemplars,
             done: HashMap::new(),
             planned: FirstStages::new(),
+            context,
             progress: Progress::silent(),
             watch: None,
             jobs: None,
@@ -278,7 +297,7 @@ impl<'a> Run<'a> {
         let keys: HashSet<&[u8]> = groups.iter().map(|g| g.key.as_slice()).collect();
         let exponents: HashSet<i32> = groups.iter().map(|g| g.exponent).collect();
         let values = keys.len().saturating_mul(exponents.len()).saturating_mul(self.intervals.count);
-        let mut memory = Memory::new("the series of an answer", &self.sessions.context(self.tenant));
+        let mut memory = Memory::new("the series of an answer", &self.context);
         memory.hold(values.saturating_mul(size_of::<f64>()))?;
         Ok(memory)
     }
@@ -302,8 +321,8 @@ impl<'a> Run<'a> {
         physical: Arc<dyn ExecutionPlan>,
         mut each: impl FnMut(&arrow::array::RecordBatch) -> Result<()>,
     ) -> Result<()> {
-        let mut memory = Memory::new("the groups of an answer", &self.sessions.context(self.tenant));
-        let mut execution = self.sessions.execute_ready(self.tenant, physical)?;
+        let mut memory = Memory::new("the groups of an answer", &self.context);
+        let mut execution = self.sessions.execute_ready(physical, self.context.clone())?;
         let watch = &mut self.watch;
         let mut sign = |so_far| watch.iter_mut().for_each(|w| w.progress(so_far));
         while let Some(batch) = self.progress.next(&mut execution, &mut sign).await {

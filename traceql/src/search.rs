@@ -34,6 +34,11 @@ pub fn parse(text: &str) -> Result<Query> {
     Ok(query)
 }
 
+/// Checks a query that was read from something else than the text it was sent as.
+pub fn check_query(query: &Query) -> Result<()> {
+    syntax::check(query, &|pattern| compile_regex(pattern).map(drop)).map_err(|e| syntax_error(&query.to_string(), &e))
+}
+
 /// The first line says what is wrong and where; below it stand the line of the text and a caret.
 fn syntax_error(text: &str, e: &syntax::Error) -> Error {
     let kind = match e.kind {

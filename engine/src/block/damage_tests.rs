@@ -1,7 +1,7 @@
 //! Blocks that are not what they say: each is an error that names the block and what is wrong with it, or is passed over where
 //! the settings allow that. Nothing panics, and no size that a file claims is believed.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use parquet::schema::printer::print_schema;
 
@@ -19,7 +19,7 @@ use crate::{
     Engine,
     config::Config,
     error::ErrorKind,
-    scan::{PreparedTrace, prepare},
+    scan::{PreparedTrace, SpansTable, prepare},
     store::BlockStore,
     tenant::TenantId,
     trace::TraceId,
@@ -66,8 +66,9 @@ fn a_block_that_cannot_be_read_is_named_or_passed_over() {
     let json = String::from_utf8(bad.to_json()).unwrap();
     let data = std::fs::read(here.join("data.parquet")).unwrap();
     let format = |name: &str| json.replace("vParquet4", name).into_bytes();
-    // File, what becomes of it, what the error says.
-    let cases: [(&str, Option<Vec<u8>>, &[&str]); 9] = [
+    /// File, what becomes of it, what the error says.
+    type Case = (&'static str, Option<Vec<u8>>, &'static [&'static str]);
+    let cases: [Case; 9] = [
         ("meta.json", Some(format("vParquet5-preview1")), &["vParquet5-preview1", "preview", "rewrite the block"]),
         ("meta.json", Some(format("vParquet9")), &["vParquet9", "vParquet5", "rewrite it"]),
         ("meta.json", Some(format("vParquet5")), &["column", "missing"]),
@@ -96,6 +97,42 @@ fn a_block_that_cannot_be_read_is_named_or_passed_over() {
     }
     assert_ne!(good.block_id, bad.block_id);
     assert!(find(root.path(), id, 0).0.unwrap());
+}
+
+/// Number of spans that a scan finds with an engine that may go without `blocks` blocks.
+fn scan(root: &Path, blocks: u32) -> (Result<usize, String>, (u64, u64)) {
+    let config = Config { tolerate_failed_blocks: blocks, ..Config::default() };
+    let engine = Arc::new(Engine::new(BlockStore::open_local(root, false).unwrap(), config));
+    let context = datafusion::prelude::SessionContext::new();
+    let table = SpansTable::new(engine.clone(), TenantId::single());
+    context.register_table("spans", Arc::new(table)).unwrap();
+    let found = block_on(async {
+        engine.poll().await.unwrap();
+        context.table("spans").await.unwrap().select_columns(&["trace_id", "name"]).unwrap().collect().await
+    });
+    let rows = found.map(|batches| batches.iter().map(|b| b.num_rows()).sum()).map_err(|e| e.to_string());
+    (rows, engine.block_failures().counts())
+}
+
+#[test]
+fn a_scan_names_a_damaged_column_or_goes_without_its_block() {
+    let root = tempfile::tempdir().unwrap();
+    let (_, traces) = block(root.path(), Version::V5);
+    let spans: usize = traces.iter().map(|t| t.trace().span_count()).sum();
+    let (bad, _) = block(root.path(), Version::V4);
+    assert_eq!(scan(root.path(), 0), (Ok(2 * spans), (0, 0)));
+    // The pages of the first column; the footer is sound, so the block opens.
+    let path = folder(root.path(), &bad).join("data.parquet");
+    let mut data = std::fs::read(&path).unwrap();
+    data[4..40].fill(0xff);
+    std::fs::write(&path, data).unwrap();
+    let (rows, counts) = scan(root.path(), 0);
+    let error = rows.unwrap_err();
+    assert!(error.contains(&bad.block_id.to_string()) && error.contains("column TraceID"), "{error}");
+    assert_eq!(counts, (0, 1));
+    let (rows, counts) = scan(root.path(), 1);
+    assert_eq!(counts, (1, 0), "a block of many row groups is counted once");
+    assert!((spans..2 * spans).contains(&rows.unwrap()), "all of the sound block");
 }
 
 #[test]

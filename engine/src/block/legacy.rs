@@ -1,6 +1,6 @@
 //! The columns of a scan that older versions store otherwise, or not at all. vParquet4 and 3: numbers of children, which are
 //! counted here. vParquet3: what belongs to events and links (records in protobuf), attributes of instrumentation scopes
-//! (none) and spans by service (counted here).
+//! (none), spans by service (counted here), and attributes of spans and resources where some are arrays (JSON).
 //!
 //! Old versions are read for the sake of old buckets, so these columns are made from whole records: right, and slower.
 
@@ -16,8 +16,8 @@ use super::{
     Version,
     attributes::SERVICE_NAME_LEAF,
     fields::{Chosen, list},
-    leaves::depth,
-    records::{Events, Links, event_leaves, link_leaves},
+    leaves::{depth, scope_path},
+    records::{Attributes, Events, Links, attribute_leaves, event_leaves, link_leaves},
     rows::Rows,
 };
 use crate::{
@@ -40,10 +40,11 @@ enum Source {
     Nothing,
     Services,
     Children,
+    Arrays(AttributeScope),
 }
 
 fn source(version: Version, column: &SpanColumn) -> Option<Source> {
-    use AttributeScope::{Event, Instrumentation, Link};
+    use AttributeScope::{Event, Instrumentation, Link, Resource, Span};
     Some(match column {
         SpanColumn::Field(SpanField::ChildCount) if version < Version::V5 => Source::Children,
         _ if version > Version::V3 => return None,
@@ -56,6 +57,7 @@ fn source(version: Version, column: &SpanColumn) -> Option<Source> {
         | SpanColumn::Attribute { scope: Link, .. } => Source::Links,
         SpanColumn::Field(SpanField::ScopeAttributes) | SpanColumn::Attribute { scope: Instrumentation, .. } => Source::Nothing,
         SpanColumn::TraceServiceStats => Source::Services,
+        SpanColumn::Attribute { scope: scope @ (Span | Resource), .. } => Source::Arrays(*scope),
         _ => return None,
     })
 }
@@ -72,7 +74,15 @@ pub(super) fn leaves(rows: &Rows, column: &SpanColumn) -> Option<Vec<String>> {
         Source::Nothing => Vec::new(),
         Source::Services => vec![SERVICE_NAME_LEAF.to_owned(), STATUS_LEAF.to_owned()],
         Source::Children => CHILDREN_LEAVES.map(str::to_owned).into(),
+        Source::Arrays(scope) if has_arrays(rows, scope) => attribute_leaves(rows, scope),
+        Source::Arrays(_) => return None,
     })
+}
+
+/// Whether any attribute of a scope is an array, as far as the footer tells.
+fn has_arrays(rows: &Rows, scope: AttributeScope) -> bool {
+    let Ok((_, chunk)) = rows.chunk(&format!("{}.Attrs.ValueArray", scope_path(scope).0)) else { return false };
+    chunk.statistics().and_then(|s| s.null_count_opt()).is_none_or(|nulls| i64::try_from(nulls) != Ok(chunk.num_values()))
 }
 
 /// A column for the chosen spans.
@@ -97,12 +107,32 @@ pub(super) fn column(rows: &mut Rows, column: &SpanColumn, chosen: Chosen<'_>) -
         Some(Source::Nothing) => vec![Span::default(); at.len()],
         Some(Source::Services) => return service_stats(rows, chosen),
         Some(Source::Children) => return child_count(rows, chosen),
+        Some(Source::Arrays(scope)) => return attribute(rows, scope, column, chosen),
         None => return Err(Error::internal(format!("column {} is not made of whole records", column.name()))),
     };
-    // What a column looks like is known for live spans; these have all that the column is made of, and nothing else.
+    of_spans(spans, column)
+}
+
+/// A column of these spans. What a column looks like is known for live spans; these have all that the column is made of, and
+/// nothing else.
+fn of_spans(spans: Vec<Span>, column: &SpanColumn) -> Result<ArrayRef> {
     let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
     let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
     flatten(&[prepare(&Trace { resource_spans, ..Trace::default() })], column)
+}
+
+/// An attribute of spans or resources.
+fn attribute(rows: &mut Rows, scope: AttributeScope, column: &SpanColumn, chosen: Chosen<'_>) -> Result<ArrayRef> {
+    let SpanColumn::Attribute { key, .. } = column else { return Err(Error::internal("a column that is no attribute")) };
+    let attributes = Attributes::read(rows, scope)?;
+    let owner = |at: usize| {
+        let mut attributes = attributes.of(at);
+        attributes.retain(|kv| kv.key.as_str() == &**key);
+        Span { attributes, ..Span::default() }
+    };
+    let at = scope_path(scope).1;
+    let owners = (0..chosen.shape.count(at)).map(owner).collect();
+    chosen.gather(of_spans(owners, &SpanColumn::Attribute { scope: AttributeScope::Span, key: key.clone() })?, at)
 }
 
 /// Spans and errors by service of each span's trace.

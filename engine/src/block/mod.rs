@@ -31,6 +31,7 @@ mod thrift;
 mod value_json;
 mod values;
 mod version;
+pub mod vocabulary;
 mod writer;
 
 pub use bloom::{Bloom, BloomShard, shard_of};

@@ -267,7 +267,7 @@ impl Events {
 
 /// The links of spans.
 pub(super) enum Links {
-    Leaves(LinkLeaves),
+    Leaves(Box<LinkLeaves>),
     /// Of each span.
     Decoded(Vec<Vec<Link>>),
 }
@@ -283,7 +283,7 @@ impl Links {
     /// Decodes the leaves of [`link_leaves`].
     pub fn read(rows: &mut Rows) -> Result<Self> {
         if rows.block().version() != Version::V3 {
-            return LinkLeaves::read(rows).map(Self::Leaves);
+            return LinkLeaves::read(rows).map(|leaves| Self::Leaves(Box::new(leaves)));
         }
         let block = rows.block().meta().block_id;
         let wrong = |e| Error::data(format!("block {block}, column {}: links that are no links", v3::LINKS)).with_source(e);

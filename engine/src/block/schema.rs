@@ -52,7 +52,7 @@ enum Style {
     Plain,
     /// Integers as differences, bit-packed.
     Delta,
-    /// Codes into a dictionary. For integers too where few are distinct, nested-set numbers among them: never larger than
+    /// Codes into a dictionary. For integers too where few are distinct, numbers of the nested set too: never larger than
     /// Tempo's plain or delta values (3 % of the file less), and a predicate is decided once for each distinct value. Not for floats: parquet-rs's
     /// dictionary compares them with `==`, to which the two zeros are one.
     Dictionary,
@@ -257,7 +257,8 @@ impl Builder<'_> {
         let mut fields = vec![
             self.bytes("SpanID")?,
             self.bytes("ParentSpanID")?,
-            self.count("ParentID", Primitive::Int32)?,
+            // No dictionary: Tempo reads a 32-bit -1 in one as 4294967295, and would find no root.
+            self.leaf(Primitive::Int32, "ParentID", Repetition::REQUIRED, Style::Delta)?,
             self.count("NestedSetLeft", Primitive::Int32)?,
             self.count("NestedSetRight", Primitive::Int32)?,
         ];

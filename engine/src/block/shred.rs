@@ -1,7 +1,9 @@
 //! Trace to leaf values with definition and repetition levels: one walk, straight into the buffers of the leaves.
 //!
-//! The trace is in normal grouping ([`crate::derive::normalize`]). What OTLP has and the schema lacks (schema URLs, span
+//! The trace is in normal grouping ([`Grouped::new`]). What OTLP has and the schema lacks (schema URLs, span
 //! flags) is not stored.
+
+use std::borrow::Borrow;
 
 use crate::{
     block::{
@@ -10,8 +12,9 @@ use crate::{
         schema::{ATTRIBUTE_LEAVES, AttributePlace, BlockSchema, DedicatedPlace, Layout},
         value_json,
     },
-    derive::{TraceFacts, TreePosition, service_name, service_name_at},
-    trace::{AnyValue, Event, KeyValue, Link, ResourceSpans, ScopeSpans, Span, Trace, Value},
+    derive::{TraceFacts, TreePosition, service_name_at},
+    grouping::{Grouped, ResourceGroup, ScopeGroup},
+    trace::{AnyValue, Event, KeyValue, Link, Span, Value},
 };
 
 /// Steps of the rounded start times, in seconds, in the order of the columns.
@@ -41,7 +44,7 @@ impl Shredder {
     }
 
     /// Adds one row. `facts` are those of `trace`.
-    pub fn trace(&mut self, trace: &Trace, facts: &TraceFacts) {
+    pub fn trace(&mut self, trace: &Grouped<'_>, facts: &TraceFacts) {
         let (start, end) = (facts.start_unix_nanos, facts.end_unix_nanos);
         self.columns
             .row(0)
@@ -54,12 +57,12 @@ impl Shredder {
             .text(&facts.root_span_name);
         let mut walk = Walk { columns: &mut self.columns, layout: &self.layout, slots: &mut self.slots, json: &mut self.json };
         walk.service_stats(facts);
-        if trace.resource_spans.is_empty() {
+        if trace.resources.is_empty() {
             let at = walk.layout.resource_spans;
             walk.columns.absent(at.shape..at.shapes_end, 0, 0);
         }
         let mut positions = facts.spans.iter().copied();
-        for (i, rs) in trace.resource_spans.iter().enumerate() {
+        for (i, rs) in trace.resources.iter().enumerate() {
             walk.resource_spans(rs, &mut positions, first_or(i, 0, RESOURCE_SPANS));
         }
     }
@@ -90,29 +93,28 @@ impl Walk<'_> {
         }
     }
 
-    fn resource_spans(&mut self, rs: &ResourceSpans, positions: &mut impl Iterator<Item = TreePosition>, rep: i16) {
+    fn resource_spans(&mut self, rs: &ResourceGroup<'_>, positions: &mut impl Iterator<Item = TreePosition>, rep: i16) {
         let (at, place) = (self.layout.resource_spans, &self.layout.resource);
-        let attributes = rs.resource.as_ref().map_or(&[][..], |r| &r.attributes);
-        let service = service_name_at(attributes);
+        let service = service_name_at(&rs.attributes);
         self.columns.level(at.shape, RESOURCE_SPANS, rep);
-        let (name, dropped) = (service_name(rs.resource.as_ref()), rs.resource.as_ref().map_or(0, |r| r.dropped_attributes_count));
+        let (name, dropped) = (rs.service_name(), rs.resource.map_or(0, |r| r.dropped_attributes_count));
         match self.layout.version {
             Version::V5 => self.columns.row(at.leaf).text(name).skip(ATTRIBUTE_LEAVES).u32(dropped),
             _ => self.columns.row(at.leaf).skip(ATTRIBUTE_LEAVES).u32(dropped).text(name),
         };
-        self.attributes(place, attributes, service, rep);
-        if rs.scope_spans.is_empty() {
+        self.attributes(place, &rs.attributes, service, rep);
+        if rs.scopes.is_empty() {
             let at = self.layout.scope_spans;
             self.columns.absent(at.shape..at.shapes_end, RESOURCE_SPANS, rep);
         }
-        for (i, ss) in rs.scope_spans.iter().enumerate() {
+        for (i, ss) in rs.scopes.iter().enumerate() {
             self.scope_spans(ss, positions, first_or(i, rep, SCOPE_SPANS));
         }
     }
 
-    fn scope_spans(&mut self, ss: &ScopeSpans, positions: &mut impl Iterator<Item = TreePosition>, rep: i16) {
+    fn scope_spans(&mut self, ss: &ScopeGroup<'_>, positions: &mut impl Iterator<Item = TreePosition>, rep: i16) {
         let (at, spans) = (self.layout.scope_spans, self.layout.spans);
-        let scope = ss.scope.as_ref();
+        let scope = ss.scope;
         self.columns.level(at.shape, SCOPE_SPANS, rep);
         let row = self
             .columns
@@ -125,7 +127,7 @@ impl Walk<'_> {
         if self.layout.version == Version::V5 {
             row.i32(i32::try_from(ss.spans.len()).unwrap_or(i32::MAX));
         }
-        self.attributes(&self.layout.scope, scope.map_or(&[], |s| &s.attributes), None, rep);
+        self.attributes(&self.layout.scope, &ss.attributes, None, rep);
         if ss.spans.is_empty() {
             self.columns.absent(spans.shape..spans.shapes_end, SCOPE_SPANS, rep);
         }
@@ -213,11 +215,11 @@ impl Walk<'_> {
 
     /// The attributes of one element. A key's last value goes to its dedicated column if the type fits; all others go to
     /// `Attrs`, so whoever finds a value in the column need not look further. The one at `skip` is stored elsewhere.
-    fn attributes(&mut self, place: &AttributePlace, attributes: &[KeyValue], skip: Option<usize>, rep: i16) {
+    fn attributes<A: Borrow<KeyValue>>(&mut self, place: &AttributePlace, attributes: &[A], skip: Option<usize>, rep: i16) {
         self.slots.clear();
         self.slots.resize(place.columns.len(), None);
         let mut generic = 0;
-        for (i, attribute) in attributes.iter().enumerate() {
+        for (i, attribute) in attributes.iter().map(Borrow::borrow).enumerate() {
             if skip == Some(i) {
                 continue;
             }
@@ -225,7 +227,7 @@ impl Walk<'_> {
             let form = Form::of(value);
             let column = if place.columns.is_empty() { None } else { dedicated_column(place, &attribute.key, form) };
             match column {
-                Some(column) if attributes[i + 1..].iter().all(|later| later.key != attribute.key) => {
+                Some(column) if attributes[i + 1..].iter().all(|later| later.borrow().key != attribute.key) => {
                     self.slots[column.slot] = Some(i);
                 }
                 _ => {
@@ -238,7 +240,7 @@ impl Walk<'_> {
             self.columns.absent(place.generic.shape..place.generic.shapes_end, place.depth - 1, rep);
         }
         for column in &place.columns {
-            match self.slots[column.slot].and_then(|i| attributes[i].value.as_ref()) {
+            match self.slots[column.slot].and_then(|i| attributes[i].borrow().value.as_ref()) {
                 Some(value) => self.list(column.leaf, column.shape, elements(value), place.depth, rep),
                 None => self.columns.level(column.shape, place.depth - 1, rep),
             }

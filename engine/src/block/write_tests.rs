@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use opentelemetry_proto::tonic::trace::v1::TracesData;
 use parquet::{
+    basic::LogicalType,
     column::reader::{ColumnReader, ColumnReaderImpl},
     data_type::DataType,
     file::reader::{FileReader, SerializedFileReader},
@@ -18,7 +19,7 @@ use prost::Message;
 
 use super::{Bloom, BloomShard, index, read_tests::VERSIONS, schema::BlockSchema, shard_of};
 use crate::{
-    block::{BlockMeta, BlockVersion, DedicatedColumn, Version, write_block},
+    block::{BlockMeta, BlockVersion, DedicatedColumn, DedicatedScope, DedicatedType, Version, write_block},
     config::Config,
     store::BlockStore,
     tenant::TenantId,
@@ -230,6 +231,37 @@ fn leaves_of_a_larger_corpus_are_tempos() {
 #[allow(clippy::disallowed_methods)] // a test has no settings
 pub(super) fn corpus() -> Option<String> {
     std::env::var("TRACEHOUSE_CORPUS").ok()
+}
+
+/// A scan leaves out pages by their bounds, and decides on text by its dictionary. parquet-rs writes no bounds for a nested
+/// column that has no value at all, which its null count says as well.
+#[test]
+fn every_leaf_has_both_indexes_and_text_has_a_dictionary() {
+    let blob = DedicatedColumn {
+        options: vec!["blob".to_owned()],
+        ..DedicatedColumn::new(DedicatedScope::Span, "edge.str", DedicatedType::String)
+    };
+    for (block_version, without) in
+        [(BlockVersion::V4, vec!["TraceIDText"]), (BlockVersion::V5, vec!["TraceIDText", "rs.ss.Spans.DedicatedAttributes.String01"])]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { block_version, ..Config::default() };
+        let (folder, _) = write(dir.path(), &config, vec![blob.clone()], traces(GOLDEN, "edge")).unwrap();
+        let mut no_dictionary = Vec::new();
+        for chunk in open(&folder).metadata().row_groups().iter().flat_map(|group| group.columns()) {
+            let path = chunk.column_path().string();
+            assert!(chunk.offset_index_offset().is_some(), "{path} has no offset index");
+            if chunk.statistics().and_then(|s| s.null_count_opt()) == Some(chunk.num_values() as u64) {
+                continue;
+            }
+            assert!(chunk.column_index_offset().is_some(), "{path} has no column index");
+            let text = chunk.column_descr().logical_type_ref().is_some_and(|t| *t == LogicalType::String);
+            if text && chunk.dictionary_page_offset().is_none() {
+                no_dictionary.push(path);
+            }
+        }
+        assert_eq!(no_dictionary, without);
+    }
 }
 
 fn compare_all(root: &str) {

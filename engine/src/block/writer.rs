@@ -1,4 +1,4 @@
-//! Writes a block: `data.parquet`, blooms, index, and `meta.json` last.
+//! Writes a block: `data.parquet`, blooms, index, vocabulary, and `meta.json` last.
 //!
 //! Traces are shredded into column writers a few thousand spans at a time; what is held in memory is one row group in its
 //! compressed form, the open pages and the dictionaries. Finished row groups leave for the store at once.
@@ -17,9 +17,9 @@ use parquet::{
 use tokio::sync::mpsc::{Sender, channel};
 
 use crate::{
-    block::{BlockMeta, Version, bloom::Bloom, index, schema::BlockSchema, shred::Shredder},
+    block::{BlockMeta, Version, bloom::Bloom, index, schema::BlockSchema, shred::Shredder, vocabulary},
     config::Config,
-    derive::{derive, normalize},
+    derive::{Grouped, derive_grouped},
     error::{Error, ErrorKind, Result},
     store::{BlockStore, PART_BYTES, paths},
     tenant::TenantId,
@@ -72,6 +72,7 @@ pub async fn write_block(store: &BlockStore, config: &Config, meta: BlockMeta, m
     }))
     .await?;
     store.put(&paths::index(&tenant, meta.block_id), index::to_json(&encoded.last_ids)).await?;
+    store.put(&paths::vocabulary(&tenant, meta.block_id), encoded.vocabulary.encode()?).await?;
     let meta = encoded.finish(meta)?;
     store.put(&paths::meta(&tenant, meta.block_id), meta.to_json()).await?;
     Ok(meta)
@@ -84,6 +85,7 @@ struct Encoded {
     /// Highest trace id of each row group.
     last_ids: Vec<TraceId>,
     bloom: Bloom,
+    vocabulary: vocabulary::Vocabulary,
     times: Times,
     size: u64,
     footer_size: u32,
@@ -123,8 +125,8 @@ struct Times {
 }
 
 impl Times {
-    fn cover(&mut self, trace: &Trace) {
-        for (_, _, span) in trace.spans() {
+    fn cover(&mut self, trace: &Grouped<'_>) {
+        for (_, span) in trace.spans() {
             let (start, end) = (span.start_time_unix_nano, span.end_time_unix_nano);
             self.first = self.first.min(start).min(end);
             self.last = self.last.max(start).max(end);
@@ -143,6 +145,7 @@ fn encode(config: &Config, schema: &BlockSchema, traces: impl Iterator<Item = Ar
         weight_max: config.row_group_values.max(1),
         ids: Vec::new(),
         times: Times { first: u64::MAX, last: 0 },
+        vocabulary: vocabulary::Collector::new(vocabulary::Bounds::FILE),
     };
     let mut traces = traces.peekable();
     let mut last_ids = Vec::new();
@@ -154,11 +157,12 @@ fn encode(config: &Config, schema: &BlockSchema, traces: impl Iterator<Item = Ar
     let sink = file.inner_mut();
     sink.end()?;
     let (size, footer_size) = (sink.written, sink.footer_size());
-    let RowGroups { ids, times, .. } = block;
+    let RowGroups { ids, times, vocabulary, .. } = block;
     Ok(Encoded {
         traces: ids.len() as u64,
         last_ids,
         bloom: Bloom::build(&ids, config.bloom_false_positive, config.bloom_shard_size_bytes),
+        vocabulary: vocabulary.finish(),
         times: Times { first: times.first.min(times.last), ..times },
         size,
         footer_size,
@@ -173,6 +177,7 @@ struct RowGroups<'a> {
     weight_max: u64,
     ids: Vec<TraceId>,
     times: Times,
+    vocabulary: vocabulary::Collector,
 }
 
 impl RowGroups<'_> {
@@ -193,12 +198,14 @@ impl RowGroups<'_> {
             .collect();
         let (mut weight, mut spans) = (0, 0);
         while let Some(trace) = traces.next_if(|_| weight < self.weight_max) {
-            let trace = normalize(&trace);
+            let trace = Grouped::new(&trace);
+            let facts = derive_grouped(&trace);
             self.ids.push(trace.id);
             self.times.cover(&trace);
-            self.shredder.trace(&trace, &derive(&trace));
+            self.vocabulary.add(&trace, &facts);
+            self.shredder.trace(&trace, &facts);
             weight += self.shredder.columns.take_weight();
-            spans += trace.span_count();
+            spans += facts.spans.len();
             if spans >= CHUNK_SPANS {
                 self.shredder.columns.drain_into(&mut writers)?;
                 spans = 0;

@@ -74,23 +74,28 @@ impl Catalog {
             let known = known.get(&id).cloned();
             async move {
                 match known {
-                    Some(meta) => Ok((Some(meta), None)),
+                    Some(meta) => Ok(Some(Ok(meta))),
                     None => match store.block_meta(tenant, id).await {
-                        Ok(meta) => Ok((meta.map(Arc::new), None)),
+                        Ok(meta) => Ok(meta.map(|meta| Ok(Arc::new(meta)))),
                         Err(e) if e.kind() == ErrorKind::Data => {
                             tracing::warn!(%tenant, block = %id, error = %e, "block cannot be read");
-                            Ok((None, Some((id, e.to_string()))))
+                            Ok(Some(Err((id, e.to_string()))))
                         }
                         Err(e) => Err(e),
                     },
                 }
             }
         };
-        let found: Vec<(Option<Arc<BlockMeta>>, Option<(Uuid, String)>)> =
+        let found: Vec<Option<Result<_, _>>> =
             futures::stream::iter(ids.into_iter().map(read)).buffer_unordered(POLL_CONCURRENCY).try_collect().await?;
-        let (blocks, unreadable): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-        let mut blocks: Vec<_> = blocks.into_iter().flatten().collect();
-        self.unreadable.write().insert(tenant.clone(), Arc::new(unreadable.into_iter().flatten().collect()));
+        let (mut blocks, mut unreadable) = (Vec::new(), Vec::new());
+        for block in found.into_iter().flatten() {
+            match block {
+                Ok(meta) => blocks.push(meta),
+                Err(why) => unreadable.push(why),
+            }
+        }
+        self.unreadable.write().insert(tenant.clone(), Arc::new(unreadable));
         let mut tenants = self.tenants.write();
         let added = tenants.get(tenant).cloned().unwrap_or_default();
         blocks.extend(added.iter().filter(|m| !known.contains_key(&m.block_id)).cloned());

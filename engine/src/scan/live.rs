@@ -27,6 +27,26 @@ pub trait LiveSpans: Debug + Send + Sync {
     fn tenants(&self) -> Vec<TenantId>;
 }
 
+/// One trace of one tenant, for questions about a trace that was found.
+#[derive(Debug)]
+pub struct OneTrace {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The trace.
+    pub trace: Arc<Trace>,
+}
+
+impl LiveSpans for OneTrace {
+    fn snapshot(&self, tenant: &TenantId) -> Vec<LiveSegment> {
+        let segment = LiveSegment { block_id: None, traces: vec![self.trace.clone()] };
+        if *tenant == self.tenant { vec![segment] } else { Vec::new() }
+    }
+
+    fn tenants(&self) -> Vec<TenantId> {
+        vec![self.tenant.clone()]
+    }
+}
+
 /// No live spans: a reader of a bucket.
 #[derive(Debug, Default)]
 pub struct NoLiveSpans;

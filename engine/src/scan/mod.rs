@@ -30,7 +30,7 @@ pub use columns::{
 pub use exec::SpanScanExec;
 pub use filter::ValueTest;
 pub use json::{attributes_to_json, events_to_json, kind_text, links_to_json, status_text};
-pub use live::{LiveSegment, LiveSpans, NoLiveSpans};
+pub use live::{LiveSegment, LiveSpans, NoLiveSpans, OneTrace};
 pub use live_chunk::{LiveChunkSource, PreparedTrace, flatten, prepare};
 pub use newest::NewestTraces;
 pub use span_filter::{Passing, SpanFilter, SpanTest};

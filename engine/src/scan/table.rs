@@ -1,6 +1,6 @@
 //! The table of spans: every column of `SpanField`, and whatever attributes were asked for.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -11,6 +11,7 @@ use datafusion::{
     logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
     physical_plan::ExecutionPlan,
 };
+use uuid::Uuid;
 
 use super::{
     LiveChunkSource, SpanScanExec,
@@ -31,6 +32,7 @@ pub struct SpansTable {
     blocks_within: Option<(i64, i64)>,
     newest: Option<Arc<NewestTraces>>,
     parts: Option<Arc<Snapshot>>,
+    only_blocks: Option<Arc<HashSet<Uuid>>>,
 }
 
 impl SpansTable {
@@ -43,10 +45,11 @@ impl SpansTable {
     pub fn with_columns(engine: Arc<Engine>, tenant: TenantId, more: impl IntoIterator<Item = SpanColumn>) -> Self {
         let columns: Arc<[SpanColumn]> = SpanField::ALL.into_iter().map(SpanColumn::Field).chain(more).collect();
         let schema = schema_of(&columns);
-        Self { engine, tenant, columns, schema, blocks_within: None, newest: None, parts: None }
+        Self { engine, tenant, columns, schema, blocks_within: None, newest: None, parts: None, only_blocks: None }
     }
 
-    /// Leaves out blocks whose time range does not overlap this one (Unix nanoseconds, inclusive); spans of the others stay.
+    /// Leaves out blocks and live traces whose time range does not overlap this one (Unix nanoseconds, inclusive); all spans of
+    /// the others stay.
     #[must_use]
     pub fn blocks_within(mut self, range: Option<(i64, i64)>) -> Self {
         self.blocks_within = range;
@@ -67,6 +70,13 @@ impl SpansTable {
         self
     }
 
+    /// Reads these blocks and no live spans.
+    #[must_use]
+    pub fn only_blocks(mut self, blocks: Arc<HashSet<Uuid>>) -> Self {
+        self.only_blocks = Some(blocks);
+        self
+    }
+
     /// The units of work of a scan that starts now.
     async fn units(&self, prune: &super::prune::Pruning) -> Result<Vec<ScanUnit>> {
         let snapshot = match &self.parts {
@@ -76,11 +86,15 @@ impl SpansTable {
         let tolerance = snapshot.tolerance.clone();
         snapshot.judge_unreadable()?;
         let mut units = Vec::new();
-        for segment in snapshot.live {
+        for mut segment in snapshot.live.into_iter().filter(|_| self.only_blocks.is_none()) {
+            if let Some(range) = self.blocks_within {
+                segment.traces.retain(|t| crate::vocabulary::overlaps(t, range));
+            }
             units.extend(live_units(segment.traces, self.engine.config().live_chunk_spans));
         }
         for meta in snapshot.blocks.iter() {
-            if prune.excludes_block(meta) {
+            let left_out = self.only_blocks.as_ref().is_some_and(|only| !only.contains(&meta.block_id));
+            if left_out || prune.excludes_block(meta) {
                 continue;
             }
             if let Some(block) = tolerance.judge(meta.block_id, self.engine.open_block(&self.tenant, meta).await)? {

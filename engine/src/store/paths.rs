@@ -45,6 +45,11 @@ pub fn bloom(tenant: &TenantId, block: Uuid, shard: u32) -> Path {
     file(tenant, block, &format!("bloom-{shard}"))
 }
 
+/// What completion asks of a block; only blocks that this project wrote have it.
+pub fn vocabulary(tenant: &TenantId, block: Uuid) -> Path {
+    file(tenant, block, crate::block::vocabulary::FILE_NAME)
+}
+
 fn file(tenant: &TenantId, block: Uuid, name: &str) -> Path {
     Path::from_iter([tenant.as_str(), &block.to_string(), name])
 }

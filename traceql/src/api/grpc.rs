@@ -67,8 +67,11 @@ impl StreamingQuerier {
 
     fn search(&self, request: Request<SearchRequest>) -> Result<Answer<SearchResponse>, ApiError> {
         let tenant = self.tenant(request.metadata())?;
-        let request = search::request_of(&self.api, &search_params(request.into_inner()))?;
-        Ok(self.api.clone().stream_search(tenant, request))
+        let api = self.api.clone();
+        Ok(match search::request_of(&api, &search_params(request.into_inner()))? {
+            search::Request::Query(request) => api.stream_search(tenant, request),
+            search::Request::Tags(request) => api.stream_search_by_tags(tenant, request),
+        })
     }
 
     fn range(&self, request: Request<QueryRangeRequest>) -> Result<Answer<QueryRangeResponse>, ApiError> {

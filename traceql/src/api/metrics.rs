@@ -53,7 +53,7 @@ pub(super) fn range_request(api: &Api, params: &Params, now: i64) -> Result<Rang
     // What lies wholly in the future has no samples.
     let end = end.min(now.saturating_add(step)).max(start);
     let exemplars = params.get("exemplars").and_then(|v| v.parse().ok());
-    Ok(RangeRequest { query: text(params), start, end, step, exemplars, series_max: series_max(api, params) })
+    Ok(RangeRequest { query: text(params), start, end, step, exemplars, series_max: series_max(api, params)? })
 }
 
 pub(super) fn instant_request(api: &Api, params: &Params, now: i64) -> Result<InstantRequest, ApiError> {
@@ -62,7 +62,7 @@ pub(super) fn instant_request(api: &Api, params: &Params, now: i64) -> Result<In
     if end == start {
         return Err(ApiError::bad_request("end must be greater than start: an instant query needs a range"));
     }
-    Ok(InstantRequest { query: text(params), start, end, series_max: series_max(api, params) })
+    Ok(InstantRequest { query: text(params), start, end, series_max: series_max(api, params)? })
 }
 
 fn text(params: &Params) -> String {
@@ -70,12 +70,12 @@ fn text(params: &Params) -> String {
 }
 
 /// The smaller of the server's bound and the request's; 0 means no bound.
-fn series_max(api: &Api, params: &Params) -> usize {
-    let requested: usize = params.get("maxSeries").and_then(|v| v.parse().ok()).unwrap_or(0);
-    match (api.config.max_metrics_series, requested) {
+fn series_max(api: &Api, params: &Params) -> Result<usize, ApiError> {
+    let requested = usize::try_from(params.number("maxSeries")?.unwrap_or(0)).unwrap_or(usize::MAX);
+    Ok(match (api.config.max_metrics_series, requested) {
         (0, n) | (n, 0) => n,
         (a, b) => a.min(b),
-    }
+    })
 }
 
 /// `start` and `end`; what is absent follows from `since` and the time now.

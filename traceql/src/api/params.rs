@@ -1,10 +1,57 @@
 //! Query parameters: read once, checked with the parameter's name and the remedy in the error.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+use axum::{
+    body::Body,
+    extract::Request,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
 
 use super::ApiError;
 
-/// The parameters of a request. If one occurs twice, the first counts.
+/// Parameters that mean something to one of the endpoints; others are ignored, as Tempo does.
+const KNOWN: &[&str] = &[
+    "ancestor_depth",
+    "blockEnd",
+    "blockID",
+    "blockStart",
+    "end",
+    "exemplars",
+    "groupBy",
+    "keep_hierarchy",
+    "limit",
+    "match_depth",
+    "maxDuration",
+    "maxSeries",
+    "minDuration",
+    "mode",
+    "q",
+    "query",
+    "scope",
+    "since",
+    "spss",
+    "start",
+    "step",
+    "tags",
+];
+
+/// Latest time in Unix seconds that is taken for one: the year 5138. What is larger is in another unit.
+const SECONDS_MAX: u64 = 99_999_999_999;
+
+/// Refuses a request that gives a parameter twice: which of the two is meant cannot be known.
+pub async fn once(request: Request<Body>, next: Next) -> Response {
+    let mut seen = HashSet::new();
+    for (name, _) in url::form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()) {
+        if KNOWN.contains(&name.as_ref()) && !seen.insert(name.clone()) {
+            return ApiError::bad_request(format!("invalid {name}: it is given more than once: give it once")).into_response();
+        }
+    }
+    next.run(request).await
+}
+
+/// The parameters of a request, each once (see [`once`]).
 #[derive(Clone, Debug, Default)]
 pub struct Params(HashMap<String, String>);
 
@@ -28,11 +75,41 @@ impl Params {
         self.0.get(name).map(String::as_str).filter(|v| !v.is_empty())
     }
 
+    /// All parameters that have a value but these, sorted by name.
+    pub fn others(&self, known: &[&str]) -> Vec<(String, String)> {
+        let mut others: Vec<_> =
+            self.0.iter().filter(|(k, v)| !known.contains(&k.as_str()) && !v.is_empty()).map(|(k, v)| (k.clone(), v.clone())).collect();
+        others.sort();
+        others
+    }
+
     /// A whole number, not negative.
     pub fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
         self.get(name)
             .map(|v| v.parse().map_err(|_| ApiError::bad_request(format!("invalid {name}: {v:?} is not a whole number of at least 0"))))
             .transpose()
+    }
+
+    /// A truth value, in the forms Go reads.
+    pub fn boolean(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        self.get(name)
+            .map(|v| match v {
+                "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+                "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+                _ => Err(ApiError::bad_request(format!("invalid {name}: {v:?} is neither true nor false"))),
+            })
+            .transpose()
+    }
+
+    /// A time in Unix seconds.
+    pub fn seconds(&self, name: &str) -> Result<Option<u64>, ApiError> {
+        let number = self.number(name)?;
+        if let Some(n) = number.filter(|n| *n > SECONDS_MAX) {
+            return Err(ApiError::bad_request(format!(
+                "invalid {name}: {n} is too large for Unix seconds: send seconds, not milliseconds or nanoseconds"
+            )));
+        }
+        Ok(number)
     }
 
     /// A duration such as `1.5s` or `1h30m`, in nanoseconds.
@@ -47,7 +124,7 @@ impl Params {
 
     /// `start` and `end` in Unix seconds, as nanoseconds; `None` if neither is there. `max_seconds` 0 means no bound.
     pub fn seconds_range(&self, max_seconds: u64) -> Result<Option<(i64, i64)>, ApiError> {
-        let (start, end) = (self.number("start")?, self.number("end")?);
+        let (start, end) = (self.seconds("start")?, self.seconds("end")?);
         if start.is_none() && end.is_none() {
             return Ok(None);
         }

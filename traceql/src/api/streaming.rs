@@ -23,6 +23,7 @@ use super::{Api, ApiError};
 use crate::{
     growing::{Watch, search_growing},
     jobs::Pace,
+    legacy::{TagSearchRequest, search_by_tags},
     metrics::{
         InstantRequest, RangeRequest,
         growing::{self as metrics, query_instant_growing, query_range_growing},
@@ -133,6 +134,14 @@ impl Api {
             let found = self.run(&tenant, async |sessions| search_growing(&sessions, &tenant, &request, &pace, &mut watch).await).await?;
             let rest = found.traces.into_iter().filter(|t| !watch.sent.contains(&t.trace_id)).collect();
             send_all(&watch.to, trace_messages(rest, found.metrics, bytes_max)).await
+        })
+    }
+
+    /// A search by tags, told in the end.
+    pub fn stream_search_by_tags(self: Arc<Self>, tenant: TenantId, request: TagSearchRequest) -> Answer<SearchResponse> {
+        answer(|to| async move {
+            let found = self.run(&tenant, async |sessions| search_by_tags(&sessions, &tenant, &request).await).await?;
+            send_all(&to, trace_messages(found.traces, found.metrics, self.config.streaming_message_bytes_max)).await
         })
     }
 

@@ -1,51 +1,126 @@
-//! `GET /api/traces/{id}` and `GET /api/v2/traces/{id}`.
+//! `GET /api/traces/{id}` and `GET /api/v2/traces/{id}`, and the same as a querier answers them.
 
 use std::sync::Arc;
 
 use axum::{
     Json,
     extract::{Path, RawQuery, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use tracehouse_engine::{FoundTrace, TraceId};
+use tracehouse_engine::{FoundTrace, Places, TenantId, TraceId};
+use uuid::Uuid;
 
-use super::{Api, ApiError, params::Params, protobuf, wants_protobuf};
-use crate::result::trace::{TraceByIdMetrics, TraceByIdResponse, complete, to_json};
+use super::{Api, ApiError, Form, form, params::Params, protobuf};
+use crate::{
+    result::{
+        kept::{Depth, cut, encoded_len},
+        llm,
+        trace::{Trace, TraceByIdMetrics, TraceByIdResponse, complete, to_json},
+    },
+    trace::{SpanFilter, filter, find},
+};
+
+type Answer = Result<Response, ApiError>;
 
 /// The trace as `{"batches": [...]}` or a protobuf `Trace`; 404 if there is none.
-pub async fn v1(state: State<Arc<Api>>, id: Path<String>, headers: HeaderMap, query: RawQuery) -> Result<Response, ApiError> {
-    let found = find(&state, &id, &headers, query).await?;
+pub async fn v1(State(api): State<Arc<Api>>, id: Path<String>, headers: HeaderMap, RawQuery(query): RawQuery) -> Answer {
+    let request = Request::new(&api, &id, &headers, query.as_deref())?;
+    let found = request.find(&api).await?;
     let Some(trace) = found.trace else { return Ok(StatusCode::NOT_FOUND.into_response()) };
-    if wants_protobuf(&headers) {
+    let (bytes, max) = (encoded_len(&trace.resource_spans), api.config.max_bytes_per_trace);
+    if max > 0 && bytes > max {
+        let text = format!("trace {} has {bytes} bytes and exceeds max_bytes_per_trace ({max}): ask /api/v2/traces for a part", trace.id);
+        return Err(ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, text });
+    }
+    if form(&headers) == Form::Protobuf {
         return Ok(protobuf(&complete(trace.resource_spans, true)));
     }
     Ok(Json(json!({ "batches": to_json(&complete(trace.resource_spans, false)) })).into_response())
 }
 
 /// The trace as `TraceByIDResponse`; an empty one if there is none.
-pub async fn v2(state: State<Arc<Api>>, id: Path<String>, headers: HeaderMap, query: RawQuery) -> Result<Response, ApiError> {
-    let found = find(&state, &id, &headers, query).await?;
-    let resource_spans = found.trace.map(|t| t.resource_spans).unwrap_or_default();
-    if wants_protobuf(&headers) {
-        let metrics = Some(TraceByIdMetrics { inspected_bytes: found.inspected_bytes });
-        let trace = Some(complete(resource_spans, true));
-        return Ok(protobuf(&TraceByIdResponse { trace, metrics, status: 0, message: String::new() }));
+pub async fn v2(State(api): State<Arc<Api>>, id: Path<String>, headers: HeaderMap, RawQuery(query): RawQuery) -> Answer {
+    let request = Request::new(&api, &id, &headers, query.as_deref())?;
+    let wanted = filter_of(&Params::new(query.as_deref()))?;
+    let found = request.find(&api).await?;
+    let mut messages = Vec::new();
+    let mut resource_spans = match (found.trace, wanted) {
+        (None, _) => Vec::new(),
+        (Some(trace), None) => trace.resource_spans,
+        (Some(trace), Some(wanted)) => {
+            let (trace, fewer) = api
+                .run(&request.tenant, async |sessions| filter(&sessions, &request.tenant, trace, &wanted).await)
+                .await?;
+            if fewer {
+                messages.push("Trace filtered, only a subset of spans matching the filter is returned".to_owned());
+            }
+            trace.resource_spans
+        }
+    };
+    let max = api.config.max_bytes_per_trace;
+    if max > 0 && encoded_len(&resource_spans) > max {
+        cut(&mut resource_spans, max);
+        messages.push(format!("Trace exceeds maximum size of {max} bytes, a partial trace is returned"));
     }
-    let trace = match resource_spans.is_empty() {
-        true => json!({}),
-        false => json!({ "resourceSpans": to_json(&complete(resource_spans, false)) }),
-    };
-    let metrics = match found.inspected_bytes {
-        0 => json!({}),
-        bytes => json!({ "inspectedBytes": bytes.to_string() }),
-    };
-    Ok(Json(json!({ "trace": trace, "metrics": metrics })).into_response())
+    Ok(response(form(&headers), resource_spans, found.inspected_bytes, messages.join("; ")))
 }
 
-async fn find(api: &Arc<Api>, id: &str, headers: &HeaderMap, RawQuery(query): RawQuery) -> Result<FoundTrace, ApiError> {
-    let tenant = api.tenant(headers)?;
+/// A querier's answer to `/querier/api/traces/{id}`: a `TraceByIDResponse` too, with status 404 if there is no such trace.
+pub async fn querier_v1(State(api): State<Arc<Api>>, id: Path<String>, headers: HeaderMap, RawQuery(query): RawQuery) -> Answer {
+    let found = Request::new(&api, &id, &headers, query.as_deref())?.find(&api).await?;
+    let status = if found.trace.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    let resource_spans = found.trace.map(|t| t.resource_spans).unwrap_or_default();
+    let form = if form(&headers) == Form::Protobuf { Form::Protobuf } else { Form::Json };
+    let mut response = response(form, resource_spans, found.inspected_bytes, String::new());
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+/// A `TraceByIDResponse`; it is partial if there is a message that says why.
+fn response(form: Form, resource_spans: Vec<tracehouse_engine::trace::ResourceSpans>, inspected_bytes: u64, message: String) -> Response {
+    if form == Form::Protobuf {
+        let (trace, metrics) = (Some(complete(resource_spans, true)), Some(TraceByIdMetrics { inspected_bytes }));
+        return protobuf(&TraceByIdResponse { trace, metrics, status: i32::from(!message.is_empty()), message });
+    }
+    let trace: Trace = complete(resource_spans, false);
+    if form == Form::Llm {
+        let body = llm::to_json(&trace, inspected_bytes, &message).to_string();
+        return ([(header::CONTENT_TYPE, llm::MEDIA_TYPE)], body).into_response();
+    }
+    let shown = if trace.resource_spans.is_empty() { json!({}) } else { json!({ "resourceSpans": to_json(&trace) }) };
+    let metrics = if inspected_bytes == 0 { json!({}) } else { json!({ "inspectedBytes": inspected_bytes.to_string() }) };
+    let mut body = json!({ "trace": shown, "metrics": metrics });
+    if !message.is_empty() {
+        body["status"] = json!("PARTIAL");
+        body["message"] = json!(message);
+    }
+    Json(body).into_response()
+}
+
+/// What is asked for, checked.
+struct Request {
+    tenant: TenantId,
+    id: TraceId,
+    range: Option<(i64, i64)>,
+    places: Places,
+}
+
+impl Request {
+    fn new(api: &Api, id: &str, headers: &HeaderMap, query: Option<&str>) -> Result<Self, ApiError> {
+        let params = Params::new(query);
+        let tenant = api.tenant(headers)?;
+        Ok(Self { tenant, id: trace_id(id)?, range: params.seconds_range(0)?, places: places_of(&params)? })
+    }
+
+    async fn find(&self, api: &Api) -> Result<FoundTrace, ApiError> {
+        api.run(&self.tenant, async |sessions| find(&sessions, &self.tenant, self.id, self.range, self.places).await).await
+    }
+}
+
+/// A trace id of 1 to 32 hex digits.
+fn trace_id(id: &str) -> Result<TraceId, ApiError> {
     if id.len() > 32 {
         return Err(ApiError::bad_request("trace IDs can't be larger than 128 bits: send at most 32 hex digits"));
     }
@@ -55,7 +130,36 @@ async fn find(api: &Arc<Api>, id: &str, headers: &HeaderMap, RawQuery(query): Ra
             at + 1
         )));
     }
-    let id: TraceId = id.parse()?;
-    let range = Params::new(query.as_deref()).seconds_range(0)?;
-    api.run(&tenant, async |sessions| sessions.engine().find_trace(&tenant, id, range).await).await
+    Ok(id.parse()?)
+}
+
+/// `mode`, `blockStart`, `blockEnd`: where to look, as Tempo's query frontends tell their queriers.
+fn places_of(params: &Params) -> Result<Places, ApiError> {
+    let block = |name: &str, default: Uuid| match params.get(name) {
+        Some(text) => text.parse().map_err(|_| ApiError::bad_request(format!("invalid {name}: {text:?} is not a UUID"))),
+        None => Ok(default),
+    };
+    let blocks = Some((block("blockStart", Uuid::nil())?, block("blockEnd", Uuid::max())?));
+    match params.get("mode").unwrap_or("all") {
+        "all" => Ok(Places { live: true, blocks }),
+        "ingesters" | "recent" => Ok(Places { live: true, blocks: None }),
+        "blocks" => Ok(Places { live: false, blocks }),
+        // Other stores than blocks and live spans, of which there are none.
+        "external" => Ok(Places { live: false, blocks: None }),
+        other => Err(ApiError::bad_request(format!("invalid mode: {other:?} is none of all, ingesters, blocks, external, recent"))),
+    }
+}
+
+/// `q` with `keep_hierarchy`, `match_depth`, `ancestor_depth`.
+fn filter_of(params: &Params) -> Result<Option<SpanFilter>, ApiError> {
+    let depth = |name: &str, default: Depth| match params.get(name) {
+        None => Ok(default),
+        Some("-1") => Ok(Depth::All),
+        Some(text) => text.parse().map(Depth::Levels).map_err(|_| {
+            ApiError::bad_request(format!("invalid {name}: {text:?} is not a number of levels: give 0 or more, or -1 for all"))
+        }),
+    };
+    let (below, above) = (depth("match_depth", Depth::Levels(0))?, depth("ancestor_depth", Depth::All)?);
+    let above = if params.boolean("keep_hierarchy")? == Some(true) { above } else { Depth::Levels(0) };
+    Ok(params.get("q").map(|text| SpanFilter::new(text, below, above)).transpose()?)
 }

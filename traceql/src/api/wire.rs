@@ -9,7 +9,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 use tracehouse_engine::{Error, Result};
 
-use super::{ApiError, protobuf, wants_protobuf};
+use super::{ApiError, Form, form, protobuf};
 use crate::result::tempopb::{SearchTagValuesResponse, SearchTagValuesV2Response, SearchTagsResponse, SearchTagsV2Response};
 
 /// Largest answer that is turned into another form, in bytes; the API makes none that is larger.
@@ -18,7 +18,7 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Middleware: answers in JSON become protobuf if the client accepts that.
 pub async fn tags_in_protobuf(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(|p| p.as_str().to_owned()).unwrap_or_default();
-    let wanted = wants_protobuf(request.headers());
+    let wanted = form(request.headers()) == Form::Protobuf;
     let answer = next.run(request).await;
     let is_json = answer.headers().get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/json"));
     if !wanted || !is_json {

@@ -10,5 +10,5 @@ mod whole;
 pub use filter::{TraceqlFilter, filter_expr};
 pub use search::{ANSWER_COLUMNS, Condition, SearchPlan, Shown, plan_filters, plan_search};
 pub use spansets::{NUMBERS, SpansetPlan, answer_column};
-pub use tags::plan_columns;
+pub use tags::{Place, plan_columns};
 pub use whole::{Whole, whole_traces, with_whole};

@@ -97,7 +97,8 @@ pub struct TraceSummary {
     /// The first of `span_sets`, for old clients.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub span_set: Option<SpanSet>,
-    /// The matching spans.
+    /// The matching spans; none in a search by tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub span_sets: Vec<SpanSet>,
     /// Spans and errors by service.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

@@ -121,21 +121,31 @@ fn scope_spans(ss: &ScopeSpans) -> Value {
     out.done()
 }
 
+/// OTLP's name of a kind of span; none for 0 and for numbers that OTLP does not define.
+pub fn kind_name(kind: i32) -> Option<&'static str> {
+    match kind {
+        1 => Some("SPAN_KIND_INTERNAL"),
+        2 => Some("SPAN_KIND_SERVER"),
+        3 => Some("SPAN_KIND_CLIENT"),
+        4 => Some("SPAN_KIND_PRODUCER"),
+        5 => Some("SPAN_KIND_CONSUMER"),
+        _ => None,
+    }
+}
+
+/// OTLP's name of a status; none for 0 and for numbers that OTLP does not define.
+pub fn status_name(code: i32) -> Option<&'static str> {
+    match code {
+        1 => Some("STATUS_CODE_OK"),
+        2 => Some("STATUS_CODE_ERROR"),
+        _ => None,
+    }
+}
+
 fn span(span: &Span) -> Value {
-    let kind = match span.kind {
-        1 => json!("SPAN_KIND_INTERNAL"),
-        2 => json!("SPAN_KIND_SERVER"),
-        3 => json!("SPAN_KIND_CLIENT"),
-        4 => json!("SPAN_KIND_PRODUCER"),
-        5 => json!("SPAN_KIND_CONSUMER"),
-        other => json!(other),
-    };
+    let kind = kind_name(span.kind).map_or_else(|| json!(span.kind), |name| json!(name));
     let status = span.status.as_ref().map(|s| {
-        let code = match s.code {
-            1 => json!("STATUS_CODE_OK"),
-            2 => json!("STATUS_CODE_ERROR"),
-            other => json!(other),
-        };
+        let code = status_name(s.code).map_or_else(|| json!(s.code), |name| json!(name));
         Object::default().put("message", json!(s.message)).put("code", code).done()
     });
     let mut out = Object::default()

@@ -6,10 +6,9 @@
 //!                                      v  |
 //!                                     print
 //! ```
-//! * [`parse`] reads a whole query, [`parse_attribute`] one attribute or intrinsic.
+//! * [`parse`] reads a whole query, [`parse_lenient`] one that is being typed, [`parse_attribute`] one attribute or intrinsic.
 //! * [`check`] applies the static rules (types, nil, grouping, unsupported features).
 //! * [`value`] evaluates operators on values: constant folding and the executor share it.
-//! * [`lenient()`] reads what is complete of an unfinished query, for autocomplete.
 //! * [`print()`] writes the canonical text; parsing that text gives the same tree.
 //!
 //! Only `std` is used: whether a regular expression is valid is asked of a function that
@@ -36,7 +35,7 @@ mod visit;
 pub use ast::*;
 pub use check::{GROUP_BY_MAX, check};
 pub use error::{Error, ErrorKind, Place};
-pub use lenient::{GROUPS_MAX, Lenient, lenient};
+pub use lenient::parse_lenient;
 pub use print::print;
 pub use value::{EvalError, Kind, Static, Status, Type};
 pub use visit::{visit_fields, visit_pipeline_fields};

@@ -132,9 +132,9 @@ struct Work {
 }
 
 impl Work {
-    async fn series(&self, inputs: Vec<Arc<dyn ExecutionPlan>>, memory: &mut Memory) -> Result<RecordBatch> {
+    async fn series(&self, inputs: Vec<Arc<dyn ExecutionPlan>>, context: &Arc<TaskContext>, memory: &mut Memory) -> Result<RecordBatch> {
         let stages: FirstStages = self.names.iter().cloned().zip(inputs).collect();
-        let series = series_between(&self.sessions, &self.tenant, &self.query, self.intervals, stages).await?;
+        let series = series_between(&self.sessions, &self.tenant, &self.query, self.intervals, stages, context.clone()).await?;
         let values: usize = series.iter().map(|s| s.values.len()).sum();
         memory.hold(values * 64)?;
         self.rows(&series)
@@ -231,7 +231,7 @@ async fn answer(
     context: Arc<TaskContext>,
 ) -> DfResult<BoxStream<'static, DfResult<RecordBatch>>> {
     let mut memory = Memory::new("the series of an answer", &context);
-    let rows = work.series(inputs, &mut memory).await.map_err(DataFusionError::from)?;
+    let rows = work.series(inputs, &context, &mut memory).await.map_err(DataFusionError::from)?;
     let slices: Vec<RecordBatch> =
         (0..rows.num_rows()).step_by(BATCH_ROWS).map(|at| rows.slice(at, BATCH_ROWS.min(rows.num_rows() - at))).collect();
     let batches = stream::iter(slices).map(move |batch| {
