@@ -267,7 +267,8 @@ impl Completion {
         }
         // A column that every block has: Tempo names it whichever spans are chosen.
         let snapshot = sessions.engine().snapshot(tenant);
-        let any = snapshot.blocks.iter().any(|b| is_within(b, request.range)) || !snapshot.live.is_empty();
+        let live = || snapshot.live.iter().flat_map(|s| &s.traces).any(|t| request.range.is_none_or(|r| t.overlaps(r)));
+        let any = snapshot.blocks.iter().any(|b| is_within(b, request.range)) || live();
         if any && scopes.contains(&AttributeScope::Resource) {
             insert(reader.names.entry(AttributeScope::Resource).or_default(), "service.name");
         }
