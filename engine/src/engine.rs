@@ -241,14 +241,7 @@ impl Engine {
             }
         }
         // A block says what its traces span together; what counts is the trace itself.
-        let trace = trace.filter(|t| range.is_none_or(|range| overlaps_trace(t, range)));
+        let trace = trace.filter(|t| range.is_none_or(|range| t.overlaps(range)));
         Ok(FoundTrace { trace, inspected_bytes: self.store.counters().1 - before })
     }
-}
-
-/// Whether a span of the trace lies in the range (Unix nanoseconds, inclusive), or the range between two of its spans.
-fn overlaps_trace(trace: &Trace, (from, to): (i64, i64)) -> bool {
-    let start = trace.spans().map(|(_, _, s)| s.start_time_unix_nano).min().unwrap_or_default();
-    let end = trace.spans().map(|(_, _, s)| s.end_time_unix_nano).max().unwrap_or_default();
-    start as i64 <= to && end as i64 >= from
 }
