@@ -21,6 +21,9 @@ use crate::{
 /// Blocks looked into at the same time when a trace is asked for by id.
 const FIND_CONCURRENCY: usize = 8;
 
+/// Looks at the catalogue until it does not change while the live spans are listed.
+const SNAPSHOT_TRIES_MAX: usize = 100;
+
 /// One place of blocks, with the live spans that will become blocks there.
 #[derive(Debug)]
 pub struct Engine {
@@ -137,9 +140,19 @@ impl Engine {
 
     /// What a query that starts now reads.
     pub fn snapshot(&self, tenant: &TenantId) -> Snapshot {
-        // The order matters: see `LiveSpans`.
-        let live = self.live.snapshot(tenant);
-        let blocks = self.catalog.blocks(tenant);
+        // The order matters: see `LiveSpans`. Live spans for which no block is decided may be in one already when the catalogue
+        // is read, so the catalogue must not have changed meanwhile.
+        let mut blocks = self.catalog.blocks(tenant);
+        let mut live = self.live.snapshot(tenant);
+        for _ in 0..SNAPSHOT_TRIES_MAX {
+            let after = self.catalog.blocks(tenant);
+            let same = Arc::ptr_eq(&after, &blocks) || (after.is_empty() && blocks.is_empty());
+            blocks = after;
+            if same {
+                break;
+            }
+            live = self.live.snapshot(tenant);
+        }
         let committed = |id: Uuid| blocks.iter().any(|b| b.block_id == id);
         let live = live.into_iter().filter(|s| !s.block_id.is_some_and(committed)).collect();
         let tolerance = Arc::new(Tolerance::new(self.config.tolerate_failed_blocks, self.failures.clone()));
@@ -242,14 +255,7 @@ impl Engine {
             }
         }
         // A block says what its traces span together; what counts is the trace itself.
-        let trace = trace.filter(|t| range.is_none_or(|range| overlaps_trace(t, range)));
+        let trace = trace.filter(|t| range.is_none_or(|range| t.overlaps(range)));
         Ok(FoundTrace { trace, inspected_bytes: self.store.counters().1 - before })
     }
-}
-
-/// Whether a span of the trace lies in the range (Unix nanoseconds, inclusive), or the range between two of its spans.
-fn overlaps_trace(trace: &Trace, (from, to): (i64, i64)) -> bool {
-    let start = trace.spans().map(|(_, _, s)| s.start_time_unix_nano).min().unwrap_or_default();
-    let end = trace.spans().map(|(_, _, s)| s.end_time_unix_nano).max().unwrap_or_default();
-    start as i64 <= to && end as i64 >= from
 }

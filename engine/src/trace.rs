@@ -78,6 +78,14 @@ impl Trace {
         self.resource_spans.iter().flat_map(|rs| &rs.scope_spans).map(|ss| ss.spans.len()).sum()
     }
 
+    /// Whether the trace, from its first start to its last end, overlaps the range (Unix nanoseconds, inclusive).
+    pub fn overlaps(&self, (from, to): (i64, i64)) -> bool {
+        let spans = || self.spans().map(|(_, _, s)| s);
+        let start = spans().map(|s| s.start_time_unix_nano as i64).min();
+        let end = spans().map(|s| s.end_time_unix_nano as i64).max();
+        start.zip(end).is_some_and(|(start, end)| start <= to && end >= from)
+    }
+
     /// Adds the spans of another copy of the same trace that this one does not have: of each span id and kind (Tempo's
     /// rule: a client and a server span may share an id). Spans that one copy holds twice stay twice, as in Tempo's answers.
     pub fn merge(&mut self, mut part: Trace) {

@@ -13,7 +13,6 @@ use crate::{
     grouping::Grouped,
     store::paths,
     tenant::TenantId,
-    trace::Trace,
 };
 
 impl Engine {
@@ -43,18 +42,10 @@ impl Snapshot {
     /// Gathers from the live traces that overlap `range` (Unix nanoseconds, inclusive; `None` means all).
     pub fn live_vocabulary(&self, mut collector: Collector, range: Option<(i64, i64)>) -> Vocabulary {
         let needs_facts = collector.wants_facts();
-        for trace in self.live.iter().flat_map(|s| &s.traces).filter(|t| range.is_none_or(|r| overlaps(t, r))) {
+        for trace in self.live.iter().flat_map(|s| &s.traces).filter(|t| range.is_none_or(|r| t.overlaps(r))) {
             let facts = if needs_facts { derive(trace) } else { TraceFacts::default() };
             collector.add(&Grouped::as_is(trace), &facts);
         }
         collector.finish()
     }
-}
-
-/// Whether a trace, from its first start to its last end, overlaps the range.
-pub(crate) fn overlaps(trace: &Trace, (from, to): (i64, i64)) -> bool {
-    let spans = || trace.spans().map(|(_, _, s)| s);
-    let start = spans().map(|s| s.start_time_unix_nano as i64).min();
-    let end = spans().map(|s| s.end_time_unix_nano as i64).max();
-    start.zip(end).is_some_and(|(start, end)| start <= to && end >= from)
 }

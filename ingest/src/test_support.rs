@@ -87,8 +87,14 @@ impl FakeStore {
 
     /// Span ids that a query sees, as `Engine::snapshot` does it.
     pub fn visible(&self, live: &LiveStore, tenant: &TenantId) -> Vec<u64> {
-        let mut segments = live.snapshot(tenant);
-        let blocks = self.blocks.lock();
+        let (mut segments, blocks) = loop {
+            let before = self.blocks.lock().len();
+            let segments = live.snapshot(tenant);
+            let blocks = self.blocks.lock();
+            if blocks.len() == before {
+                break (segments, blocks);
+            }
+        };
         segments.retain(|s| !s.block_id.is_some_and(|b| blocks.contains_key(&b)));
         let traces = segments.iter().flat_map(|s| &s.traces).chain(blocks.values().filter(|(t, _)| t == tenant).flat_map(|(_, t)| t));
         let mut ids: Vec<_> = traces.flat_map(|t| t.spans()).map(|(_, _, s)| span_number(s)).collect();

@@ -22,9 +22,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 TENANT = "single-tenant"
 
 
-def write_blocks(binary, corpus, folder, flags):
+def write_blocks(binary, corpus, folder, version):
     """Our blocks of the corpus' data sets; gives the folder with <tenant>/<id>."""
-    with servers.Tracehouse(binary, folder, *flags) as server:
+    with servers.Tracehouse(binary, folder, env={"TRACEHOUSE_ENGINE__BLOCK_VERSION": version}) as server:
         for data_set in sorted(os.listdir(corpus / "data")):
             load = [sys.executable, HERE.parent / "golden" / "load.py", "--otlp-url", "http://" + server.at["otlp_http"]]
             subprocess.run([*load, "--corpus", corpus, "--only", data_set], check=True, stdout=subprocess.DEVNULL)
@@ -78,7 +78,6 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--corpus", type=pathlib.Path, default=HERE.parent / "golden")
     parser.add_argument("--block-version", default="vParquet5")
-    parser.add_argument("--serve-flag", action="append", default=[], help="passed on to `tracehouse serve`, such as one that chooses the version")
     parser.add_argument("--area", help="only these areas")
     parser.add_argument("--json", help="write what was found here")
     args = parser.parse_args()
@@ -86,7 +85,7 @@ def main():
     tempo, failed = os.environ.get("TEMPO_BIN"), []
     with tempfile.TemporaryDirectory(dir=home.scratch()) as work:
         work = pathlib.Path(work)
-        blocks = write_blocks(args.binary, args.corpus, work / "ours", args.serve_flag)
+        blocks = write_blocks(args.binary, args.corpus, work / "ours", args.block_version)
         found = []
         for meta in sorted(glob.glob(f"{blocks}/*/*/meta.json")):
             told, file = json.loads(pathlib.Path(meta).read_text()), str(pathlib.Path(meta).with_name("data.parquet"))

@@ -146,7 +146,10 @@ def tempo(args, folder, window, shapes, results, facts, send):
         facts["tempo"] = {"blocks": args.tempo_blocks, "number": len(server.metas()), "bytes": sum(m["size"] for m in server.metas())}
         for shape in shapes:
             result = results[f"{shape.group}: {shape.name}"]
-            if "differs" in result or shape.tempo == "refused":
+            if "differs" in result:
+                continue
+            if shape.tempo == "refused":
+                result["tempo"] = {"note": "not in Tempo 3.0"}
                 continue
             note = tempo_differs(server, shape, window)
             # Without equal answers a time says nothing; where they cannot be equal, the note says so.

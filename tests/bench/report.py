@@ -14,6 +14,10 @@ def ms(value):
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
 
 
+def cell(text):
+    return text.replace("|", "\\|")
+
+
 def mega(value):
     return f"{value / 1e6:.2f}" if value < 1e7 else f"{value / 1e6:.0f}"
 
@@ -26,17 +30,17 @@ def table(results, facts, old):
     lines = ["", "CPU ms / wall ms; DuckDB: CPU with one thread, wall with two", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, r in results.items():
         if "differs" in r:
-            lines.append(f"| {name} | **ANSWERS DIFFER: {r['differs']}** |")
+            lines.append(f"| {cell(name)} | **ANSWERS DIFFER: {r['differs']}** |")
             continue
         o, duck, limit = r["ours"], r.get("duckdb"), r.get("limit")
-        cells = [name, f"{r['compared']:,}", pair(o), f"{ms(o['wall_min_ms'])}..{ms(o['wall_max_ms'])}", mega(o["read_bytes"]), mega(o["inspected_bytes"]),
+        cells = [cell(name), f"{r['compared']:,}", pair(o), f"{ms(o['wall_min_ms'])}..{ms(o['wall_max_ms'])}", mega(o["read_bytes"]), mega(o["inspected_bytes"]),
                  f"{o['spans_per_s'] / 1e6:.1f}", f"{o['peak_mib']:.0f}", pair(duck), ms(duck["blooms_cpu_ms"]) if duck else "", ms(limit["cpu_ms"]) if limit else "",
                  f"{o['cpu_ms'] / duck['cpu_ms']:.2f}" if duck else ""]
         cells += [pair(r.get("own_sql")) or r.get("own_sql", {}).get("differs", "")] * own
         cells += [f"{ms(r['cold']['wall_ms'])}, {mega(r['cold']['read_bytes'])}" if "cold" in r else ""] * cold
         if tempo:
             t = r.get("tempo", {})
-            cells += [pair(t) or t.get("note", ""), pair(t.get("any")), f"{t['cpu_ms'] / max(o['cpu_ms'], 0.01):.0f}" if "cpu_ms" in t else ""]
+            cells += [pair(t) or t.get("note", ""), pair(t.get("any")), f"{t['cpu_ms'] / max(o['cpu_ms'], 0.01):.1f}" if "cpu_ms" in t else ""]
         if old:
             before = old.get(name, {}).get("ours")
             cells.append(f"{before['cpu_ms'] / max(o['cpu_ms'], 0.01):.1f}" if before else "")

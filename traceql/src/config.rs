@@ -34,7 +34,7 @@ pub struct Config {
     pub streaming_message_bytes_max: usize,
     /// Most bytes of values in one answer to a question for a tag's values; what is more is cut off.
     pub max_tag_values_bytes: usize,
-    /// Memory for tag names and values that were read of blocks without a vocabulary (Tempo's own), in bytes.
+    /// Memory for tag names and values that were read of blocks whose vocabulary has not all of them, in bytes.
     pub tag_cache_bytes: usize,
     /// Most traces of a search through the Jaeger API, which answers whole traces.
     pub max_jaeger_traces: usize,

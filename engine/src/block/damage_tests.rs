@@ -11,7 +11,7 @@ use super::{
     read_tests::{Damaged, block_on},
     schema::BlockSchema,
     thrift::Encoding,
-    v3_writer,
+    v3_tests,
     values::Decoder,
     write_tests::{GOLDEN, traces, write},
 };
@@ -36,7 +36,7 @@ fn block(root: &Path, version: Version) -> (BlockMeta, Vec<PreparedTrace>) {
     let block_version = if version == Version::V4 { BlockVersion::V4 } else { BlockVersion::V5 };
     let config = Config { block_version, row_group_values: 2000, ..Config::default() };
     let meta = match version {
-        Version::V3 => v3_writer::write(root, DedicatedColumn::defaults(), &normal),
+        Version::V3 => v3_tests::write(root, DedicatedColumn::defaults(), &normal),
         _ => write(root, &config, DedicatedColumn::defaults(), some).unwrap().1,
     };
     (meta, prepared)
@@ -140,7 +140,7 @@ fn columns_that_are_not_what_they_must_be_are_named() {
     let text = |version| {
         let mut out = Vec::new();
         match version {
-            Version::V3 => return v3_writer::message(),
+            Version::V3 => return v3_tests::message(),
             _ => print_schema(&mut out, &BlockSchema::new(version, &[]).unwrap().root()),
         }
         String::from_utf8(out).unwrap()
@@ -158,7 +158,7 @@ fn columns_that_are_not_what_they_must_be_are_named() {
             let (meta, traces) = block(root.path(), version);
             let block = block_on(Damaged::of(&folder(root.path(), &meta), &traces));
             let meta = BlockMeta { dedicated_columns: Vec::new(), size: 0, footer_size: 0, ..meta };
-            block_on(block.with_meta(meta.clone()).read(v3_writer::file(schema, &[]))).map_err(|e| {
+            block_on(block.with_meta(meta.clone()).read(v3_tests::file(schema, &[]))).map_err(|e| {
                 assert!(e.kind() == ErrorKind::Data && e.to_string().contains(&meta.block_id.to_string()), "{e}");
                 e.to_string()
             })
@@ -205,10 +205,10 @@ fn rows_in_another_order_are_found_all_the_same() {
     let root = tempfile::tempdir().unwrap();
     let (meta, traces) = block(root.path(), Version::V3);
     let block = block_on(Damaged::of(&folder(root.path(), &meta), &traces));
-    let mut rows: Vec<_> = traces.iter().map(|t| v3_writer::row(t.trace(), &meta.dedicated_columns)).collect();
+    let mut rows: Vec<_> = traces.iter().map(|t| v3_tests::row(t.trace(), &meta.dedicated_columns)).collect();
     rows.rotate_left(7);
     rows.swap(1, 4);
-    let other = v3_writer::file(&v3_writer::message(), &rows);
+    let other = v3_tests::file(&v3_tests::message(), &rows);
     let (whole, other) =
         (block_on(block.read(block.data().to_vec())).unwrap(), block_on(block.resized(other.len() as u64).read(other)).unwrap());
     let sorted = |mut all: Vec<String>| {

@@ -51,6 +51,6 @@ mod rewrite_tests;
 #[cfg(test)]
 mod roundtrip_tests;
 #[cfg(test)]
-mod v3_writer;
+mod v3_tests;
 #[cfg(test)]
 mod write_tests;

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::{
     BlockMeta, BlockVersion, DedicatedColumn, DedicatedScope, DedicatedType, Version,
     read_tests::{block_on, differences},
-    v3_writer,
+    v3_tests,
     write_tests::{resource_spans, write},
 };
 use crate::{
@@ -133,7 +133,7 @@ fn write_version(root: &Path, version: Version, traces: &[Arc<Trace>]) -> BlockM
     let normal: Vec<Trace> = traces.iter().map(|t| normalize(t)).collect();
     let config = |block_version| Config { block_version, row_group_values: 1_000_000, ..Config::default() };
     match version {
-        Version::V3 => v3_writer::write(root, dedicated(), &normal.iter().collect::<Vec<_>>()),
+        Version::V3 => v3_tests::write(root, dedicated(), &normal.iter().collect::<Vec<_>>()),
         Version::V4 => write(root, &config(BlockVersion::V4), dedicated(), traces.to_vec()).unwrap().1,
         Version::V5 => write(root, &config(BlockVersion::V5), dedicated(), traces.to_vec()).unwrap().1,
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, StringArray, UInt32Array},
+    array::{Array, BooleanBufferBuilder, StringArray, UInt32Array},
     buffer::BooleanBuffer,
 };
 use bytes::Bytes;
@@ -208,8 +208,14 @@ impl Rows {
     /// Not remembered.
     pub fn optional(&mut self, path: &str) -> Result<Option<(Dense, Option<BooleanBuffer>)>> {
         let due = self.owner_count(path)?;
-        if let Some(leaf) = self.decoded.get(path).filter(|leaf| leaf.owners.is_none()) {
-            return Ok(Some((leaf.values.clone(), None)));
+        if let Some(leaf) = self.decoded.get(path) {
+            let Some(owners) = &leaf.owners else { return Ok(Some((leaf.values.clone(), None))) };
+            let mut present = BooleanBufferBuilder::new(owners.count);
+            present.append_n(owners.count, false);
+            owners.of_value.iter().for_each(|owner| present.set_bit(*owner as usize, true));
+            let present = present.finish();
+            let single = present.count_set_bits() == owners.of_value.len();
+            return Ok(single.then(|| (leaf.values.clone(), Some(present))));
         }
         self.with_pages(path, |pages| pages.decode_optional(due))
     }

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::error::Result;
 
-/// Scans chunks of spans; see [`SpanChunk`]. Its partitions take chunks from one queue, so that none idles.
+/// Scans chunks of spans; see [`SpanChunk`](super::SpanChunk). Its partitions take chunks from one queue, so that none idles.
 #[derive(Debug)]
 pub struct SpanScanExec {
     columns: Arc<[SpanColumn]>,

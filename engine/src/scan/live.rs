@@ -17,8 +17,9 @@ pub struct LiveSegment {
 /// The spans that are acked and durable, but perhaps not in a committed block. `ingest` implements it.
 ///
 /// A span is counted once: it is read from here until the block that holds it is in the reader's catalogue, and from the
-/// block after. So a reader takes the live snapshot first and the catalogue second, and an implementation drops a segment
-/// only after its block is in the catalogue.
+/// block after. So a reader takes the live snapshot between two looks at the catalogue that find the same blocks (a segment
+/// without a block may become one at any time), and an implementation drops a segment only after its block is in the
+/// catalogue.
 pub trait LiveSpans: Debug + Send + Sync {
     /// All live segments of a tenant, as they are now. A segment does not change after it is handed out.
     fn snapshot(&self, tenant: &TenantId) -> Vec<LiveSegment>;

@@ -88,7 +88,7 @@ impl SpansTable {
         let mut units = Vec::new();
         for mut segment in snapshot.live.into_iter().filter(|_| self.only_blocks.is_none()) {
             if let Some(range) = self.blocks_within {
-                segment.traces.retain(|t| crate::vocabulary::overlaps(t, range));
+                segment.traces.retain(|t| t.overlaps(range));
             }
             units.extend(live_units(segment.traces, self.engine.config().live_chunk_spans));
         }

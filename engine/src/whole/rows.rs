@@ -193,11 +193,14 @@ impl Columns {
 }
 
 /// The facts of a trace with these spans, grouped by resource and scope as blocks group them. The order in which they were
-/// sent is known within a part only; between parts that of their starts takes its place.
+/// sent is known within a part only; between parts that of their starts takes its place. A span that several parts hold (blocks
+/// of an older Tempo have three copies) has one place and counts once.
 pub(super) fn whole(rows: Vec<Row>) -> WholeTrace {
     let last_part_start = rows.iter().map(|r| r.part_start).max().unwrap_or_default();
     let first_part_end = rows.iter().map(|r| r.part_end).min().unwrap_or_default();
-    let groups: Vec<Vec<Vec<&Row>>> = grouped(rows.iter().collect(), |r| r.resource.as_str())
+    let mut held_by: HashMap<(&str, i32, i64), usize> = HashMap::with_capacity(rows.len());
+    let distinct = rows.iter().filter(|r| *held_by.entry((r.id.as_str(), r.kind, r.start)).or_insert(r.part) == r.part);
+    let groups: Vec<Vec<Vec<&Row>>> = grouped(distinct.collect(), |r| r.resource.as_str())
         .into_iter()
         .map(|resource| grouped(resource, |r| &r.scope).into_iter().map(ordered).collect())
         .collect();

@@ -102,6 +102,16 @@ fn parts_keep_their_order() {
 }
 
 #[test]
+fn copies_between_parts_are_one_span() {
+    let row = |id: &str, parent: &str, part, left| Row { id: id.into(), parent: parent.into(), part, left, ..Row::default() };
+    let copy = |part| [row("a", "", part, 1), row("b", "a", part, 2)];
+    let trace = rows::whole([0, 1, 2].into_iter().flat_map(copy).collect());
+    let place = trace.place(("b", 0, 0, 2)).unwrap();
+    assert_eq!((place.left, place.parent), (2, 1));
+    assert_eq!(trace.facts.service_stats, [(String::new(), 2, 0)]);
+}
+
+#[test]
 fn copies_have_places_of_their_own() {
     let row = |id: &str, parent: &str, left| Row { id: id.into(), parent: parent.into(), left, ..Row::default() };
     let trace = rows::whole(vec![row("a", "", 1), row("b", "a", 2), row("b", "a", 4)]);

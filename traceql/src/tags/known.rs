@@ -1,4 +1,5 @@
-//! What was read of blocks that have no vocabulary, kept in memory within a bound: blocks do not change.
+//! What was read of blocks whose vocabulary does not tell all, or that have none, kept in memory within a bound: blocks do not
+//! change.
 
 use std::{collections::HashMap, sync::Arc};
 

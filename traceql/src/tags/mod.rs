@@ -267,7 +267,8 @@ impl Completion {
         }
         // A column that every block has: Tempo names it whichever spans are chosen.
         let snapshot = sessions.engine().snapshot(tenant);
-        let any = snapshot.blocks.iter().any(|b| is_within(b, request.range)) || !snapshot.live.is_empty();
+        let live = || snapshot.live.iter().flat_map(|s| &s.traces).any(|t| request.range.is_none_or(|r| t.overlaps(r)));
+        let any = snapshot.blocks.iter().any(|b| is_within(b, request.range)) || live();
         if any && scopes.contains(&AttributeScope::Resource) {
             insert(reader.names.entry(AttributeScope::Resource).or_default(), "service.name");
         }
@@ -334,27 +335,25 @@ impl Completion {
         let snapshot = sessions.engine().snapshot(tenant);
         let (mut cost, vocabularies, others) = self.vocabularies(sessions, tenant, &snapshot, request.range).await?;
         let live = snapshot.live_vocabulary(Collector::of(Bounds::bytes(self.bytes_max), keys.clone()), request.range);
-        let mut incomplete = HashSet::new();
+        // To be read: blocks without a vocabulary, and those whose vocabulary has not all values.
+        let mut unread: BTreeSet<BlockId> = others.iter().map(|b| b.block_id).collect();
         for (block, vocabulary) in std::iter::once((None, &live)).chain(vocabularies.iter().map(|v| (Some(v.block), &*v.vocabulary))) {
             for entry in keys.iter().flat_map(|(scope, name)| vocabulary.of(*scope, name)) {
                 found.add_entry(entry);
-                incomplete.extend(block.filter(|_| !entry.complete));
+                unread.extend(block.filter(|_| !entry.complete));
             }
         }
-        if !incomplete.is_empty() && !found.is_full() {
-            let place = Place::Blocks(Arc::new(incomplete));
-            cost.inspected_bytes += self.read_values(sessions, tenant, &targets, &place, found).await?.inspected_bytes;
-        }
-        for block in others {
-            if found.is_full() {
-                break;
-            }
-            cost.inspected_bytes += self.values_of_block(sessions, tenant, field, &targets, block.block_id, found).await?;
+        let read = unread.into_iter().map(|block| self.values_of_block(sessions, tenant, field, &targets, block));
+        let mut read = futures::stream::iter(read).buffer_unordered(BLOCKS_CONCURRENT);
+        while !found.is_full() {
+            let Some((values, bytes)) = read.try_next().await? else { break };
+            values.iter().cloned().for_each(|v| found.add(v));
+            cost.inspected_bytes += bytes;
         }
         Ok(cost)
     }
 
-    /// The values in a block without vocabulary, which are known from now on; the bytes read for it.
+    /// All values in a block, read from its columns and known from now on; and the bytes read for it.
     async fn values_of_block(
         &self,
         sessions: &Sessions,
@@ -362,20 +361,17 @@ impl Completion {
         field: &Field,
         targets: &[Field],
         block: BlockId,
-        found: &mut Found,
-    ) -> Result<u64> {
+    ) -> Result<(Arc<[TagValue]>, u64)> {
         let question = Question::Values(field.clone());
         if let Some(Answer::Values(known)) = self.known.get(block, &question) {
-            known.iter().cloned().for_each(|v| found.add(v));
-            return Ok(0);
+            return Ok((known, 0));
         }
         let mut of_block = Found::new(0, self.bytes_max);
         let place = Place::Blocks(Arc::new(HashSet::from([block])));
         let cost = self.read_values(sessions, tenant, targets, &place, &mut of_block).await?;
         let values: Arc<[TagValue]> = of_block.values.into_iter().collect();
-        values.iter().cloned().for_each(|v| found.add(v));
-        self.known.put(block, question, Answer::Values(values));
-        Ok(cost.inspected_bytes)
+        self.known.put(block, question, Answer::Values(values.clone()));
+        Ok((values, cost.inspected_bytes))
     }
 
     /// Reads the values of all spans of a place, until `found` is full.

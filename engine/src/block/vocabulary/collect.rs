@@ -25,7 +25,7 @@ const SPANS_PER_VALUE: u64 = 20;
 pub struct Bounds {
     /// Most distinct values of an attribute and type. With more the entry is not complete: some stay.
     pub values: usize,
-    /// As many are kept however few spans there are; above it one for each [`SPANS_PER_VALUE`] spans.
+    /// As many are kept however few spans there are; above it one for each 20 spans.
     pub values_min: usize,
     /// Most bytes of the distinct values of an attribute and type.
     pub bytes: usize,

@@ -159,7 +159,10 @@ mod tests {
         collector.finish()
     }
 
-    fn of(vocabulary: &Vocabulary, scope: Scope, name: &str) -> Vec<(ValueType, u64, bool, Vec<(String, u64)>)> {
+    /// Type, count, whether complete, values.
+    type Found = (ValueType, u64, bool, Vec<(String, u64)>);
+
+    fn of(vocabulary: &Vocabulary, scope: Scope, name: &str) -> Vec<Found> {
         let values = |e: &Entry| e.values.iter().map(|(v, n)| (v.to_string(), *n)).collect();
         vocabulary.of(scope, name).iter().map(|e| (e.value_type, e.count, e.complete, values(e))).collect()
     }

@@ -1,7 +1,7 @@
 //! Which attributes a block holds and which values they have: what completion asks, without reading spans.
 //!
-//! Kept in a file of its own beside Tempo's files of a block ([`file`]), gathered while the block is written ([`collect`]),
-//! and cached in memory when it was read ([`cache`]). A block without the file (Tempo's own) has no vocabulary: its columns
+//! Kept in a file of its own beside Tempo's files of a block (`file`), gathered while the block is written (`collect`),
+//! and cached in memory when it was read (`cache`). A block without the file (Tempo's own) has no vocabulary: its columns
 //! tell the same.
 
 mod cache;
