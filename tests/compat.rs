@@ -101,7 +101,7 @@ fn our_vparquet4_blocks_answer_as_tempo_does() {
     for block in server.blocks() {
         assert!(fs::read_to_string(block.join("meta.json")).unwrap().contains("\"format\":\"vParquet4\""));
     }
-    compare(&server, home.path(), State::V5);
+    compare(&server, home.path(), State::Ours);
 }
 
 /// A folder of blocks that Tempo wrote, served in place.

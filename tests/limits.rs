@@ -4,7 +4,7 @@
 use std::{
     io::{Read, Write},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arrow_flight::sql::client::FlightSqlServiceClient;
@@ -16,6 +16,7 @@ use tonic::{
     Code,
     transport::{Channel, Endpoint},
 };
+use tracehouse_engine::clock;
 use tracehouse_traceql::result::tempopb::{SearchRequest, SearchResponse};
 
 use crate::support::{Server, block_on, http, otlp, querier::Querier, sql::Sql};
@@ -62,7 +63,7 @@ fn metric(server: &Server, name: &str) -> f64 {
 /// Waits until a metric has a value.
 #[track_caller]
 fn until(server: &Server, name: &str, good: impl Fn(f64) -> bool) {
-    let began = Instant::now();
+    let began = clock::now();
     loop {
         let value = metric(server, name);
         if good(value) {
@@ -116,6 +117,7 @@ fn ask_slowly(server: &Server, door: &str) -> JoinHandle<Result<(), String>> {
 }
 
 /// A task in the background of the tests' runtime.
+#[expect(clippy::async_yields_async, reason = "the task is waited for by the caller")]
 fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
     block_on(async { tokio::spawn(task) })
 }

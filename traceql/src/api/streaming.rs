@@ -46,6 +46,9 @@ const TEXT_BYTES_MAX: usize = 4096;
 /// Messages, and a status if it went wrong.
 pub type Answer<M> = BoxStream<'static, Result<M, Status>>;
 
+/// A query that sends its answers somewhere.
+type QueryTask = SpawnedTask<Result<(), ApiError>>;
+
 /// Runs a query in a task and gives its messages.
 pub fn answer<M: Send + 'static, Q>(query: impl FnOnce(Sender<M>) -> Q) -> Answer<M>
 where
@@ -53,7 +56,7 @@ where
 {
     let (sender, messages) = mpsc::channel(MESSAGES_MAX);
     let task = SpawnedTask::spawn(query(sender));
-    let next = |state: Option<(mpsc::Receiver<M>, SpawnedTask<Result<(), ApiError>>)>| async {
+    let next = |state: Option<(mpsc::Receiver<M>, QueryTask)>| async {
         let (mut messages, task) = state?;
         if let Some(message) = messages.recv().await {
             return Some((Ok(message), Some((messages, task))));

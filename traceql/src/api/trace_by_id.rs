@@ -50,9 +50,8 @@ pub async fn v2(State(api): State<Arc<Api>>, id: Path<String>, headers: HeaderMa
         (None, _) => Vec::new(),
         (Some(trace), None) => trace.resource_spans,
         (Some(trace), Some(wanted)) => {
-            let (trace, fewer) = api
-                .run(&request.tenant, async |sessions| filter(&sessions, &request.tenant, trace, &wanted).await)
-                .await?;
+            let (trace, fewer) =
+                api.run(&request.tenant, async |sessions| filter(&sessions, &request.tenant, trace, &wanted).await).await?;
             if fewer {
                 messages.push("Trace filtered, only a subset of spans matching the filter is returned".to_owned());
             }
