@@ -24,6 +24,7 @@ use crate::support::{Server, block_on, http, otlp, querier::Querier, sql::Sql};
 /// 2026-03-01T12:00:00Z.
 const START: u64 = 1_772_366_400;
 const SPANS: u64 = 20_000;
+const BLOCKS: usize = 8;
 /// A question that does not end while a test runs.
 const SLOW_SQL: &str = "select count(*) from generate_series(1, 1000000000000) where value % 7 = 9";
 
@@ -39,8 +40,11 @@ fn server(home: &Path, settings: &[(&str, &str)]) -> Server {
         span
     };
     let spans: Vec<Span> = (0..SPANS).map(span).collect();
-    server.push(&otlp::request("web", spans));
-    server.flush();
+    // In several blocks: a query can be stopped between two of them.
+    for part in spans.chunks(SPANS as usize / BLOCKS) {
+        server.push(&otlp::request("web", part.to_vec()));
+        server.flush();
+    }
     server
 }
 
@@ -155,7 +159,7 @@ fn a_full_queue_refuses_and_whoever_leaves_it_makes_room() {
     for (door, part) in
         [("http", "429 retry-after=true job queue full"), ("grpc", "ResourceExhausted job queue full"), ("flight", "job queue full")]
     {
-        let error = block_on(ask_slowly(&server, door)).unwrap().unwrap_err();
+        let error = block_on(ask_slowly(&server, door)).unwrap().expect_err(door);
         assert!(error.contains(part), "{door}: {error}");
     }
     assert_eq!(metric(&server, "tempo_query_frontend_discarded_requests_total"), 3.0);
@@ -182,7 +186,7 @@ fn a_query_ends_at_its_deadline() {
         ("grpc", "DeadlineExceeded query took too long"),
         ("flight", "query took too long"),
     ] {
-        let error = block_on(ask_slowly(&server, door)).unwrap().unwrap_err();
+        let error = block_on(ask_slowly(&server, door)).unwrap().expect_err(door);
         assert!(error.contains(part), "{door}: {error}");
     }
     until(&server, RUNNING, |n| n == 0.0);
