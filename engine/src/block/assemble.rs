@@ -152,7 +152,14 @@ impl BlockReader {
         wanted.extend(fixed.filter(|p| rows.exists(p)).map(|p| (*p).to_owned()));
         wanted.extend(event_leaves(&rows));
         wanted.extend(link_leaves(&rows));
-        let paths = rows.missing(wanted.iter().map(String::as_str))?;
+        let mut paths = BTreeSet::new();
+        for path in rows.missing(wanted.iter().map(String::as_str))? {
+            if rows.is_empty(&path)? {
+                rows.insert(path, Fetched { segments: Vec::new(), row: Some(row) });
+            } else {
+                paths.insert(path);
+            }
+        }
         let chunks = rows.chunk_ranges(&paths)?;
         let indexes = self.offset_indexes(&rows, &paths).await?;
         let mut ranges = Vec::new();

@@ -132,7 +132,8 @@ impl Packed {
         &self.bytes[self.offsets[at] as usize..self.offsets[at + 1] as usize]
     }
 
-    fn push(&mut self, bytes: &[u8]) -> Result<()> {
+    /// Adds a value.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.bytes.extend_from_slice(bytes);
         self.close()
     }

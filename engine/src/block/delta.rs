@@ -30,41 +30,75 @@ impl Integer for i64 {
 /// Decodes `count` integers behind those in `out`, and returns where the sequence ends. What is in `out` after an error is of
 /// no use.
 pub(super) fn decode_delta<T: Integer>(bytes: &[u8], count: usize, out: &mut Vec<T>) -> Result<usize> {
-    let mut at = 0;
-    let block = varint(bytes, &mut at)?;
-    let minis = varint(bytes, &mut at)?;
-    let total = varint(bytes, &mut at)?;
-    let first = zigzag(varint(bytes, &mut at)?);
-    if total != count as u64 {
-        return Err(Error::data(format!("a page has {total} values where {count} are due")));
+    let head = Head::read(bytes)?;
+    if head.total != count {
+        return Err(Error::data(format!("a page has {} values where {count} are due", head.total)));
     }
-    let per_mini = block.checked_div(minis).filter(|n| *n > 0 && n % 8 == 0 && block % minis == 0);
-    let (Some(per_mini), true) = (per_mini.and_then(|n| usize::try_from(n).ok()), minis <= MINIBLOCKS_MAX) else {
-        return Err(Error::data("a delta-encoded page has an impossible block size"));
-    };
-    if count == 0 {
-        return Ok(at);
+    head.decode(bytes, count, true, out)
+}
+
+/// Like [`decode_delta`], but only the first `wanted` of however many there are. Returns where all of them end if `to_end`.
+pub(super) fn decode_delta_to<T: Integer>(bytes: &[u8], wanted: usize, to_end: bool, out: &mut Vec<T>) -> Result<usize> {
+    let head = Head::read(bytes)?;
+    if head.total < wanted {
+        return Err(Error::data(format!("a page has {} values where {wanted} are due", head.total)));
     }
-    out.push(T::of(first));
-    let mut sums = Sums { deltas: [0; AT_ONCE], values: [T::default(); AT_ONCE], last: first };
-    let mut left = count - 1;
-    while left > 0 {
-        let min_delta = zigzag(varint(bytes, &mut at)?);
-        let widths = bytes[at..].get(..minis as usize).ok_or_else(cut_off)?;
-        at += widths.len();
-        for &width in widths {
-            if left == 0 {
-                break; // widths of miniblocks that are not there may be anything
-            }
-            let rest = &bytes[at..];
-            let len = (per_mini / 8).saturating_mul(usize::from(width)).min(rest.len());
-            let here = left.min(per_mini);
-            sums.miniblock(&rest[..len], u32::from(width), here, min_delta, out)?;
-            at += len;
-            left -= here;
+    head.decode(bytes, wanted, to_end, out)
+}
+
+/// What a sequence begins with.
+struct Head {
+    minis: usize,
+    per_mini: usize,
+    total: usize,
+    first: i64,
+    /// Bytes up to the first block.
+    len: usize,
+}
+
+impl Head {
+    fn read(bytes: &[u8]) -> Result<Self> {
+        let mut len = 0;
+        let block = varint(bytes, &mut len)?;
+        let minis = varint(bytes, &mut len)?;
+        let total = varint(bytes, &mut len)?;
+        let first = zigzag(varint(bytes, &mut len)?);
+        let per_mini = block.checked_div(minis).filter(|n| *n > 0 && n % 8 == 0 && block % minis == 0);
+        let (Some(per_mini), true) = (per_mini.and_then(|n| usize::try_from(n).ok()), minis <= MINIBLOCKS_MAX) else {
+            return Err(Error::data("a delta-encoded page has an impossible block size"));
+        };
+        let total = usize::try_from(total).map_err(|_| cut_off())?;
+        Ok(Self { minis: minis as usize, per_mini, total, first, len })
+    }
+
+    /// Decodes the first `wanted` integers, and passes over the others if `to_end`.
+    fn decode<T: Integer>(&self, bytes: &[u8], wanted: usize, to_end: bool, out: &mut Vec<T>) -> Result<usize> {
+        let Self { per_mini, first, len: mut at, .. } = *self;
+        if wanted > 0 {
+            out.push(T::of(first));
         }
+        let mut sums = Sums { deltas: [0; AT_ONCE], values: [T::default(); AT_ONCE], last: first };
+        let (mut wanted, mut left) = (wanted.saturating_sub(1), self.total.saturating_sub(1));
+        while if to_end { left } else { wanted } > 0 {
+            let min_delta = zigzag(varint(bytes, &mut at)?);
+            let widths = bytes[at..].get(..self.minis).ok_or_else(cut_off)?;
+            at += widths.len();
+            for &width in widths {
+                if left == 0 {
+                    break; // widths of miniblocks that are not there may be anything
+                }
+                let rest = &bytes[at..];
+                let len = (per_mini / 8).saturating_mul(usize::from(width)).min(rest.len());
+                let here = wanted.min(per_mini);
+                if here > 0 {
+                    sums.miniblock(&rest[..len], u32::from(width), here, min_delta, out)?;
+                }
+                at += len;
+                (wanted, left) = (wanted - here, left - left.min(per_mini));
+            }
+        }
+        Ok(at)
     }
-    Ok(at)
 }
 
 /// Room for the integers that are decoded at a time, made once for a page.
@@ -158,6 +192,15 @@ mod tests {
         assert_eq!(&out[1..], values);
         let mut cut = vec![];
         decode_delta::<i32>(&bytes, values.len(), &mut cut).unwrap();
+        for wanted in [0, values.len() / 3, values.len()] {
+            for to_end in [false, true] {
+                let mut some = vec![];
+                let at = decode_delta_to::<i64>(&bytes, wanted, to_end, &mut some).unwrap();
+                assert_eq!(some, values[..wanted]);
+                assert!(at == end || !to_end);
+            }
+        }
+        assert!(decode_delta_to::<i64>(&bytes, values.len() + 1, false, &mut vec![]).is_err());
         assert!(cut.iter().copied().eq(values.iter().map(|v| *v as i32)));
         assert!(decode_delta::<i64>(&bytes, values.len() + 1, &mut vec![]).is_err());
     }

@@ -13,7 +13,10 @@ use super::{
     leaves::LeafColumn,
     levels::{count_max, decode_levels},
     owners::{OwnerWalk, Presence, count_of},
-    pages::{DataPage, Page, Pages},
+    pages::{Compressed, DataPage, DictionaryPage, Page, Pages},
+    row_levels::{RowMemo, RowSearch, decode_levels_in},
+    row_values::RowValues,
+    thrift::Encoding,
     values::{Decoder, Dense},
 };
 use crate::error::{Error, Result};
@@ -42,6 +45,27 @@ pub(super) struct LeafPages<'a> {
     pub entries: usize,
     /// Decode only this row, counted from the first data page in `segments`.
     pub row: Option<usize>,
+    /// Where this row was found in other leaves.
+    pub memo: Option<&'a RowMemo>,
+}
+
+/// A dictionary that is decompressed when a value needs it.
+enum RowDictionary {
+    None,
+    Compressed(DictionaryPage, Compressed),
+    Plain(DictionaryPage),
+}
+
+impl RowDictionary {
+    fn get(&mut self) -> Result<Option<&DictionaryPage>> {
+        if let Self::Compressed(page, compressed) = self {
+            *self = Self::Plain(DictionaryPage { values: page.values, bytes: compressed.clone().decompress()? });
+        }
+        Ok(match self {
+            Self::Plain(page) => Some(&*page),
+            _ => None,
+        })
+    }
 }
 
 impl LeafPages<'_> {
@@ -200,39 +224,68 @@ impl LeafPages<'_> {
         decoder.finish()
     }
 
-    /// Decodes the values and levels of one row.
+    /// Decodes the values and levels of one row. Nothing else is decoded, and what holds none of its values is not even
+    /// decompressed.
     fn decode_row(&self, row: usize) -> Result<(Dense, Levels)> {
-        let mut levels = Levels::default();
-        let (mut entries, mut counted) = (0, 0);
-        let max_def = self.column.max_def as u8;
-        let values = self.decode_values(|page| {
-            let values = self.append_levels(page, &mut levels)?;
-            entries += page.entries;
-            counted += values;
-            Ok(values)
-        })?;
-        let with_value = |range: Range<usize>| match max_def {
-            0 => range.len(),
-            max => count_of(&levels.defs[range], max),
-        };
-        if with_value(0..entries) != counted || values.len() != counted {
-            return Err(Error::data("levels and values do not fit together"));
+        let column = self.column;
+        let mut pages = self.pages();
+        let mut values = RowValues::new(column.physical, column.text)?;
+        let (mut levels, mut dictionary, mut search) = (Levels::default(), RowDictionary::None, None::<RowSearch>);
+        while !search.is_some_and(|s| s.is_done())
+            && let Some((page, compressed)) = pages.next_compressed()?
+        {
+            let mut page = match page {
+                Page::Dictionary(_) if search.is_some() => return Err(Error::data("a dictionary behind the data")),
+                Page::Dictionary(page) => {
+                    dictionary = RowDictionary::Compressed(page, compressed);
+                    continue;
+                }
+                Page::Data(page) => page,
+            };
+            let (max_rep, entries) = (column.max_rep, page.entries);
+            let range = match (&mut search, self.memo) {
+                (Some(search), _) => search.page(&page.reps, max_rep, entries)?,
+                (none, Some(memo)) => {
+                    let (search, range) = memo.search(row, &page.reps, max_rep, entries)?;
+                    *none = Some(search);
+                    range
+                }
+                (none, None) => none.insert(RowSearch::new(row)).page(&page.reps, max_rep, entries)?,
+            };
+            let range = self.row_levels(&page, range, &mut levels)?;
+            if !range.is_empty() {
+                page.values = compressed.decompress()?;
+                let dictionary = if page.encoding == Encoding::Dictionary { dictionary.get()? } else { None };
+                values.take(&page, dictionary, range)?;
+            }
         }
-        let gone = || Error::data(format!("row {row} is not where the offset index says"));
-        if levels.reps.first().is_some_and(|rep| *rep != 0) {
-            return Err(Error::data("a page that the offset index points to starts within a row"));
+        if !search.is_some_and(|s| s.is_found()) {
+            return Err(Error::data(format!("row {row} is not where the offset index says")));
         }
-        let range = if self.column.max_rep == 0 {
-            if row < entries { row..row + 1 } else { return Err(gone()) }
-        } else {
-            let mut starts = levels.reps.iter().enumerate().filter(|(_, rep)| **rep == 0).map(|(at, _)| at).skip(row);
-            let start = starts.next().ok_or_else(gone)?;
-            start..starts.next().unwrap_or(entries)
-        };
-        let first = with_value(0..range.start);
-        let values = values.slice(first..first + with_value(range.clone()));
-        let cut = |levels: &[u8]| levels.get(range.clone()).unwrap_or_default().to_vec();
-        Ok((values, Levels { reps: cut(&levels.reps), defs: cut(&levels.defs) }))
+        Ok((values.finish()?, levels))
+    }
+
+    /// Decodes the levels of the entries in `range`, and says which of the page's values are theirs.
+    fn row_levels(&self, page: &DataPage, range: Range<usize>, levels: &mut Levels) -> Result<Range<usize>> {
+        let (max_rep, max_def) = (self.column.max_rep, self.column.max_def);
+        if range.is_empty() {
+            return Ok(0..0);
+        }
+        if max_rep > 0 {
+            decode_levels_in(&page.reps, max_rep, range.clone(), &mut levels.reps)?;
+        }
+        if max_def == 0 {
+            return Ok(range);
+        }
+        let before = levels.defs.len();
+        decode_levels_in(&page.defs, max_def, range.clone(), &mut levels.defs)?;
+        match count_of(&levels.defs[before..], max_def as u8) {
+            0 => Ok(0..0),
+            values => {
+                let first = if page.nulls == Some(0) { range.start } else { count_max(&page.defs, max_def, range.start)? };
+                Ok(first..first + values)
+            }
+        }
     }
 
     fn owners_of(&self, levels: &Levels, values: usize, depth: u32) -> Result<Owners> {

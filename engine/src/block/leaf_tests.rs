@@ -13,6 +13,7 @@ use super::{
     leaves::{LeafColumn, Leaves},
     read_tests::VERSIONS,
     rewrite_tests::{rewrite, ways},
+    row_levels::RowMemo,
     values::Dense,
     write_tests::{GOLDEN, blocks},
 };
@@ -51,7 +52,34 @@ struct Chunk {
 
 impl Chunk {
     fn pages(&self) -> LeafPages<'_> {
-        LeafPages { column: &self.column, segments: &self.segments, codec: self.codec, entries: self.entries, row: None }
+        LeafPages { column: &self.column, segments: &self.segments, codec: self.codec, entries: self.entries, row: None, memo: None }
+    }
+
+    /// Checks rows decoded by themselves against the whole leaf. Returns how many have a value.
+    fn check_rows(&self, step: usize) -> usize {
+        let (name, max_def) = (&self.column.path, self.column.max_def as u8);
+        let (values, levels) = self.pages().decode_with_levels().unwrap();
+        let (shown, mut with_value) = (show(&values), 0);
+        let entries = if max_def == 0 { values.len() } else { levels.defs.len() };
+        let begins = |at: &usize| levels.reps.get(*at).is_none_or(|rep| *rep == 0);
+        let mut starts: Vec<usize> = (0..entries).filter(begins).collect();
+        starts.push(entries);
+        let values_before = |at: usize| if max_def == 0 { at } else { levels.defs[..at].iter().filter(|def| **def == max_def).count() };
+        let memo = RowMemo::default();
+        let rows = starts.len() - 1;
+        for row in (0..rows).step_by(step).chain(rows.checked_sub(1)) {
+            let range = starts[row]..starts[row + 1];
+            for memo in [None, Some(&memo)] {
+                let pages = LeafPages { row: Some(row), memo, ..self.pages() };
+                let (found, found_levels) = pages.decode_with_levels().unwrap();
+                let cut = |levels: &[u8]| levels.get(range.clone()).unwrap_or_default().to_vec();
+                assert_eq!(show(&found), shown[values_before(range.start)..values_before(range.end)], "{name}, row {row}");
+                assert_eq!((found_levels.reps, found_levels.defs), (cut(&levels.reps), cut(&levels.defs)), "{name}, row {row}");
+                with_value += usize::from(found.len() > 0);
+            }
+        }
+        assert!(LeafPages { row: Some(rows), ..self.pages() }.decode_with_levels().is_err(), "{name}");
+        with_value
     }
 
     /// Checks both short ways against the leaf decoded whole.
@@ -104,18 +132,26 @@ fn show(values: &Dense) -> Vec<String> {
 
 /// The leaves of a file that are looked at here.
 fn chunks(file: &[u8], version: Version) -> Vec<Chunk> {
+    chunks_of(file, version, |leaves| REQUIRED.iter().chain(&OPTIONAL).filter_map(|path| leaves.get(path)).cloned().collect())
+}
+
+/// All leaves of a file.
+fn all_chunks(file: &[u8], version: Version) -> Vec<Chunk> {
+    chunks_of(file, version, |leaves| leaves.iter().cloned().collect())
+}
+
+fn chunks_of(file: &[u8], version: Version, choose: impl Fn(&Leaves) -> Vec<LeafColumn>) -> Vec<Chunk> {
     let file = Bytes::copy_from_slice(file);
     let reader = SerializedFileReader::new(file.clone()).unwrap();
     let metadata = reader.metadata();
     let leaves = Leaves::new(metadata.file_metadata().schema_descr(), version).unwrap();
-    let columns = REQUIRED.iter().chain(&OPTIONAL).filter_map(|path| leaves.get(path));
-    let chunk = |column: &LeafColumn| {
+    let chunk = |column: LeafColumn| {
         let meta = metadata.row_group(0).column(column.index);
         let (start, len) = meta.byte_range();
         let segments = vec![file.slice(start as usize..(start + len) as usize)];
-        Chunk { column: column.clone(), segments, codec: meta.compression(), entries: meta.num_values() as usize }
+        Chunk { column, segments, codec: meta.compression(), entries: meta.num_values() as usize }
     };
-    columns.map(chunk).collect()
+    choose(&leaves).into_iter().map(chunk).collect()
 }
 
 /// Files of every version, as Tempo wrote them and rewritten, with what each is.
@@ -155,6 +191,21 @@ fn short_ways_give_what_the_whole_leaf_gives() {
     assert!(arrays > 0 && bits > 0 && pages > 100, "{arrays} leaves with arrays, {bits} with bits, {pages} in all");
 }
 
+#[test]
+fn rows_are_cut_out_of_every_leaf() {
+    let (mut leaves, mut with_value) = (0, 0);
+    for (i, (what, version, file)) in files().into_iter().enumerate() {
+        for chunk in all_chunks(&file, version) {
+            let path = &chunk.column.path;
+            // Other rows in each file.
+            let found = std::panic::catch_unwind(|| chunk.check_rows(i % 7 * 5 + 9));
+            with_value += found.unwrap_or_else(|_| panic!("{what}, {path}"));
+            leaves += 1;
+        }
+    }
+    assert!(leaves > 1000 && with_value > 10_000, "{leaves} leaves, {with_value} rows with a value");
+}
+
 /// Without checksums damage can go unnoticed, but nothing may panic, and what is found is as long as it must be.
 #[test]
 fn damaged_pages_never_panic() {
@@ -172,6 +223,15 @@ fn damaged_pages_never_panic() {
                 }
                 if let Ok(Some((values, bits))) = chunk.pages().decode_optional(due) {
                     assert_eq!(values.len(), bits.map_or(due, |bits| bits.count_set_bits()));
+                }
+                for row in [0, at % (due + 1)] {
+                    let found = LeafPages { row: Some(row), ..chunk.pages() }.decode_with_levels();
+                    if let Ok((values, levels)) = found
+                        && chunk.column.max_def > 0
+                    {
+                        let with_value = levels.defs.iter().filter(|def| u32::from(**def) == chunk.column.max_def).count();
+                        assert_eq!(values.len(), with_value);
+                    }
                 }
                 if let Ok(Leaf { values, owners: Some(owners) }) = chunk.pages().decode(Some(chunk.column.depth)) {
                     assert_eq!(values.len(), owners.of_value.len());

@@ -130,6 +130,12 @@ impl Leaves {
         self.by_path.get(path)
     }
 
+    /// All of them, in no order.
+    #[cfg(test)]
+    pub fn iter(&self) -> impl Iterator<Item = &LeafColumn> {
+        self.by_path.values()
+    }
+
     /// A leaf that every block of the version has.
     pub fn require(&self, path: &str) -> Result<&LeafColumn> {
         self.get(path).ok_or_else(|| Error::data(format!("column {path} is missing")))

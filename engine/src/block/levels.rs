@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// Levels that are counted at a time: below 256, so that a byte can count them, and whole vectors of most machines.
 pub(super) const COUNTED_AT_ONCE: usize = 192;
 
-fn cut_off() -> Error {
+pub(super) fn cut_off() -> Error {
     Error::data("encoded numbers are cut off")
 }
 

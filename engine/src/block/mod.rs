@@ -23,6 +23,8 @@ mod pages;
 mod promoted;
 mod reader;
 mod records;
+mod row_levels;
+mod row_values;
 mod rows;
 mod schema;
 mod shape;

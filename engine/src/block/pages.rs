@@ -44,6 +44,21 @@ pub(super) enum Page {
     Data(DataPage),
 }
 
+/// What lies compressed in a page.
+#[derive(Clone, Debug)]
+pub(super) struct Compressed {
+    bytes: Bytes,
+    codec: Compression,
+    len: usize,
+}
+
+impl Compressed {
+    /// The values of a page, or of a dictionary.
+    pub fn decompress(self) -> Result<Bytes> {
+        decompress(self.codec, self.bytes, self.len)
+    }
+}
+
 /// Pages of a column chunk, from the bytes that hold them.
 #[derive(Debug)]
 pub(super) struct Pages<'a> {
@@ -72,6 +87,14 @@ impl<'a> Pages<'a> {
     pub fn next_page(&mut self) -> Result<Option<Page>> {
         match self.next_stored()? {
             Some((header, stored)) => self.page(header, stored).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Like [`next_page`](Self::next_page), but the values come as they are stored, and there are none in the page.
+    pub fn next_compressed(&mut self) -> Result<Option<(Page, Compressed)>> {
+        match self.next_stored()? {
+            Some((header, stored)) => self.compressed(header, stored).map(Some),
             None => Ok(None),
         }
     }
@@ -129,6 +152,15 @@ impl<'a> Pages<'a> {
     }
 
     fn page(&mut self, header: PageHeader, stored: Bytes) -> Result<Page> {
+        let (mut page, values) = self.compressed(header, stored)?;
+        match &mut page {
+            Page::Dictionary(page) => page.bytes = values.decompress()?,
+            Page::Data(page) => page.values = values.decompress()?,
+        }
+        Ok(page)
+    }
+
+    fn compressed(&mut self, header: PageHeader, stored: Bytes) -> Result<(Page, Compressed)> {
         if header.crc.is_some_and(|crc| crc != crc32fast::hash(&stored)) {
             return Err(Error::data("a page's checksum is wrong"));
         }
@@ -137,18 +169,24 @@ impl<'a> Pages<'a> {
                 if encoding != Encoding::Plain && encoding != Encoding::Dictionary {
                     return Err(unsupported(format!("dictionary page encoding {encoding:?}")));
                 }
-                let bytes = decompress(self.codec, stored, header.uncompressed_len)?;
-                Ok(Page::Dictionary(DictionaryPage { values, bytes }))
+                let compressed = Compressed { bytes: stored, codec: self.codec, len: header.uncompressed_len };
+                Ok((Page::Dictionary(DictionaryPage { values, bytes: Bytes::new() }), compressed))
             }
             PageKind::V1 { entries, encoding, levels } => {
                 self.count(entries)?;
                 if levels != Encoding::Rle && (self.has_reps || self.has_defs) {
                     return Err(unsupported(format!("level encoding {levels:?}")));
                 }
-                let mut values = decompress(self.codec, stored, header.uncompressed_len)?;
-                let reps = if self.has_reps { cut_levels(&mut values)? } else { Bytes::new() };
-                let defs = if self.has_defs { cut_levels(&mut values)? } else { Bytes::new() };
-                Ok(Page::Data(DataPage { entries, nulls: None, reps, defs, encoding, values }))
+                let mut page = DataPage { entries, nulls: None, reps: Bytes::new(), defs: Bytes::new(), encoding, values: Bytes::new() };
+                if !self.has_reps && !self.has_defs {
+                    return Ok((Page::Data(page), Compressed { bytes: stored, codec: self.codec, len: header.uncompressed_len }));
+                }
+                // The levels are compressed with the values.
+                let mut bytes = decompress(self.codec, stored, header.uncompressed_len)?;
+                page.reps = if self.has_reps { cut_levels(&mut bytes)? } else { Bytes::new() };
+                page.defs = if self.has_defs { cut_levels(&mut bytes)? } else { Bytes::new() };
+                let len = bytes.len();
+                Ok((Page::Data(page), Compressed { bytes, codec: Compression::UNCOMPRESSED, len }))
             }
             PageKind::V2 { entries, nulls, encoding, defs_len, reps_len, compressed } => {
                 self.count(entries)?;
@@ -160,8 +198,9 @@ impl<'a> Pages<'a> {
                 let defs = stored.slice(reps_len..levels_len);
                 let values = stored.slice(levels_len..);
                 let codec = if compressed { self.codec } else { Compression::UNCOMPRESSED };
-                let values = decompress(codec, values, header.uncompressed_len - levels_len)?;
-                Ok(Page::Data(DataPage { entries, nulls: Some(nulls), reps, defs, encoding, values }))
+                let compressed = Compressed { bytes: values, codec, len: header.uncompressed_len - levels_len };
+                let page = DataPage { entries, nulls: Some(nulls), reps, defs, encoding, values: Bytes::new() };
+                Ok((Page::Data(page), compressed))
             }
             PageKind::Other => Err(Error::internal("an unknown page was not skipped")),
         }

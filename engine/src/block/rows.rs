@@ -13,14 +13,16 @@ use arrow::{
 use bytes::Bytes;
 use parquet::{
     basic::{Encoding, EncodingMask},
-    file::metadata::ColumnChunkMetaData,
+    file::{metadata::ColumnChunkMetaData, statistics::Statistics},
 };
 
 use super::{
-    leaf::{Leaf, LeafPages},
+    leaf::{Leaf, LeafPages, Owners},
     leaves::{LeafColumn, depth},
     pages::CHUNK_ENTRIES_MAX,
     reader::{BlockReader, chunk_range},
+    row_levels::RowMemo,
+    row_values::RowValues,
     shape::Shape,
     values::{Dense, Text},
 };
@@ -43,7 +45,7 @@ pub(super) mod head {
 /// Bytes of a leaf.
 #[derive(Debug)]
 pub(super) struct Fetched {
-    /// Whole pages.
+    /// Whole pages; none if the leaf [has no value](Rows::is_empty).
     pub segments: Vec<Bytes>,
     /// The one row to decode, counted from the first data page.
     pub row: Option<usize>,
@@ -59,6 +61,8 @@ pub(super) struct Rows {
     fetched: HashMap<String, Fetched>,
     /// Dictionaries that were fetched by themselves: their pages, and what is in them.
     dictionaries: HashMap<String, (Bytes, StringArray)>,
+    /// Where the one row was found in leaves that were decoded.
+    memo: RowMemo,
     decoded: HashMap<String, Arc<Leaf>>,
     shape: Option<Arc<Shape>>,
 }
@@ -66,7 +70,8 @@ pub(super) struct Rows {
 impl Rows {
     /// Nothing fetched yet. `traces` is the number of rows that will be.
     pub fn new(block: Arc<BlockReader>, row_group: usize, traces: usize) -> Self {
-        Self { block, row_group, traces, fetched: HashMap::new(), dictionaries: HashMap::new(), decoded: HashMap::new(), shape: None }
+        let (fetched, dictionaries, decoded) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { block, row_group, traces, fetched, dictionaries, memo: RowMemo::default(), decoded, shape: None }
     }
 
     /// The block these rows are of.
@@ -97,6 +102,26 @@ impl Rows {
         }
         all.retain(|path| !self.fetched.contains_key(path) && !self.decoded.contains_key(path) && !self.is_shape_done(path));
         Ok(all)
+    }
+
+    /// Whether the footer says that a leaf has no value at all: what is asked of it is known without its pages.
+    pub fn is_empty(&self, path: &str) -> Result<bool> {
+        let (_, chunk) = self.chunk(path)?;
+        let nulls = chunk.statistics().and_then(Statistics::null_count_opt);
+        Ok(path != self.shape_leaf() && nulls.is_some() && nulls == u64::try_from(chunk.num_values()).ok())
+    }
+
+    /// A leaf without values, of which there are `due` owners.
+    fn empty_leaf(&self, path: &str, due: usize) -> Result<Leaf> {
+        let (column, _) = self.chunk(path)?;
+        let values = RowValues::new(column.physical, column.text)?.finish()?;
+        if column.is_required() && !is_head(path) {
+            return match due {
+                0 => Ok(Leaf { values, owners: None }),
+                _ => Err(self.wrong(path, Error::data(format!("values for 0 instead of {due}")))),
+            };
+        }
+        Ok(Leaf { values, owners: Some(Owners { of_value: Vec::new(), count: due }) })
     }
 
     fn is_shape_done(&self, path: &str) -> bool {
@@ -174,6 +199,11 @@ impl Rows {
             return Ok(leaf.clone());
         }
         let due = self.owner_count(path)?;
+        if self.fetched.get(path).is_some_and(|f| f.segments.is_empty()) {
+            let leaf = Arc::new(self.empty_leaf(path, due)?);
+            self.decoded.insert(path.to_owned(), leaf.clone());
+            return Ok(leaf);
+        }
         let leaf = self.with_pages(path, |pages| {
             let column = pages.column;
             let owner_depth = match column.is_required() {
@@ -269,7 +299,7 @@ impl Rows {
         let (column, chunk) = self.chunk(path)?;
         let entries = usize::try_from(chunk.num_values()).ok().filter(|n| *n <= CHUNK_ENTRIES_MAX);
         let entries = entries.ok_or_else(|| self.wrong(path, Error::data(format!("{} values", chunk.num_values()))))?;
-        let pages = LeafPages { column, segments, codec: chunk.compression(), entries, row };
+        let pages = LeafPages { column, segments, codec: chunk.compression(), entries, row, memo: Some(&self.memo) };
         work(pages).map_err(|e| self.wrong(path, e))
     }
 

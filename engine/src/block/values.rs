@@ -3,8 +3,6 @@
 //! All encodings that parquet writers use are read; text that is dictionary-encoded stays so. Source: "Encodings" of
 //! apache/parquet-format.
 
-use std::ops::Range;
-
 use arrow::{
     array::{Array, ArrayRef, AsArray, BinaryArray, Int32Array, StringArray, UInt32Array},
     buffer::ScalarBuffer,
@@ -15,7 +13,7 @@ use parquet::basic::Type;
 use super::{
     bits::unpack,
     byte_arrays::ByteArrays,
-    delta::decode_delta,
+    delta::{Integer, decode_delta, decode_delta_to},
     levels::{decode_codes, decode_hybrid},
     pages::{DataPage, DictionaryPage},
     thrift::Encoding,
@@ -72,21 +70,6 @@ impl Dense {
         }
     }
 
-    /// Some of the values. The range must be inside.
-    pub fn slice(&self, range: Range<usize>) -> Self {
-        let (at, len) = (range.start, range.len());
-        match self {
-            Self::Int32(v) => Self::Int32(v.slice(at, len)),
-            Self::Int64(v) => Self::Int64(v.slice(at, len)),
-            Self::Double(v) => Self::Double(v.slice(at, len)),
-            Self::Bool(v) => Self::Bool(v.slice(at, len)),
-            Self::Bytes(v) => Self::Bytes(v.slice(at, len)),
-            Self::Text(Text { codes: Some(codes), values }) => {
-                Self::Text(Text { codes: Some(codes.slice(at, len)), values: values.clone() })
-            }
-            Self::Text(Text { codes: None, values }) => Self::Text(Text { codes: None, values: values.slice(at, len) }),
-        }
-    }
     /// The values at these positions. They must be inside.
     pub fn pick(&self, positions: &[u32]) -> Result<Self> {
         fn some<T: Copy>(values: &[T], positions: &[u32]) -> Vec<T> {
@@ -222,7 +205,7 @@ pub(super) fn keep<T: Copy>(values: &mut Vec<T>, start: usize, picks: &[u32]) {
     values.truncate(start + picks.len());
 }
 
-fn cut_off() -> Error {
+pub(super) fn cut_off() -> Error {
     Error::data("the values of a page are cut off")
 }
 
@@ -238,10 +221,12 @@ pub(super) trait Number: Copy + Default + std::fmt::Debug {
     fn plain(bytes: &[u8], out: &mut Vec<Self>);
     /// Decodes `count` numbers that are stored as differences; an error for numbers that are not integers.
     fn delta(bytes: &[u8], count: usize, out: &mut Vec<Self>) -> Result<()>;
+    /// Decodes the first `wanted` of them.
+    fn delta_to(bytes: &[u8], wanted: usize, out: &mut Vec<Self>) -> Result<()>;
 }
 
 macro_rules! number {
-    ($type:ty, $delta:expr) => {
+    ($type:ty, $delta:expr, $delta_to:expr) => {
         impl Number for $type {
             const BYTES: usize = size_of::<$type>();
             fn from_le(bytes: &[u8]) -> Self {
@@ -255,12 +240,19 @@ macro_rules! number {
             fn delta(bytes: &[u8], count: usize, out: &mut Vec<Self>) -> Result<()> {
                 $delta(bytes, count, out)
             }
+            fn delta_to(bytes: &[u8], wanted: usize, out: &mut Vec<Self>) -> Result<()> {
+                $delta_to(bytes, wanted, out)
+            }
         }
     };
 }
-number!(i32, |bytes, count, out| decode_delta(bytes, count, out).map(drop));
-number!(i64, |bytes, count, out| decode_delta(bytes, count, out).map(drop));
-number!(f64, |_, _, _| Err(unsupported(Encoding::DeltaBinaryPacked)));
+number!(i32, |bytes, count, out| decode_delta(bytes, count, out).map(drop), first_of_delta);
+number!(i64, |bytes, count, out| decode_delta(bytes, count, out).map(drop), first_of_delta);
+number!(f64, |_, _, _| Err(unsupported(Encoding::DeltaBinaryPacked)), |_, _, _| Err(unsupported(Encoding::DeltaBinaryPacked)));
+
+fn first_of_delta<T: Integer>(bytes: &[u8], wanted: usize, out: &mut Vec<T>) -> Result<()> {
+    decode_delta_to(bytes, wanted, false, out).map(drop)
+}
 
 /// Numbers decoded so far.
 #[derive(Debug, Default)]
