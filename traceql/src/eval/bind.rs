@@ -184,7 +184,7 @@ pub fn values_of(field: &Field, arrays: &[ArrayRef]) -> Result<Values> {
         I::Status => Values::Status(int32()?),
         I::ChildCount | I::NestedSetLeft | I::NestedSetRight | I::NestedSetParent => Values::Int(int32()?),
         I::TraceId | I::LinkTraceId => Values::ShortId(text()?),
-        I::ParentId => Values::Id(text()?),
+        I::ParentId => Values::ParentId(text()?),
         _ => Values::Text(Text::new(first).ok_or_else(wrong)?),
     })
 }

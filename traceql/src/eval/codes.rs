@@ -76,7 +76,7 @@ impl Values {
         };
         match self {
             Self::Any(any) => any.codes(),
-            Self::Text(Text::Plain(texts)) | Self::ShortId(texts) | Self::Id(texts) => self.text_codes(texts),
+            Self::Text(Text::Plain(texts)) | Self::ShortId(texts) | Self::ParentId(texts) => self.text_codes(texts),
             Self::Text(Text::Dictionary { keys, values }) => {
                 let mut dictionary = DictionaryCodes::new(values);
                 let rows = keys.iter().map(|key| dictionary.code(key)).collect();
@@ -90,7 +90,7 @@ impl Values {
 
     fn text_codes(&self, texts: &StringArray) -> Codes {
         let mut coder = Coder::new();
-        let id = matches!(self, Self::Id(_)); // there NULL is the empty text
+        let id = matches!(self, Self::ParentId(_)); // there NULL is a value too
         let text = |row| if texts.is_valid(row) { Some(texts.value(row)) } else { id.then_some("") };
         let rows = (0..texts.len()).map(|row| coder.code(text(row), || self.get(row))).collect();
         Codes { rows, values: coder.values }
@@ -106,7 +106,7 @@ impl Values {
             Self::First(all) => (0..self.len())
                 .map(|row| all.iter().map(|v| v.get(row)).find(|v| *v != Static::Nil)?.as_f64().filter(|x| !x.is_nan()))
                 .collect(),
-            Self::Text(_) | Self::ShortId(_) | Self::Id(_) | Self::Status(_) | Self::Kind(_) => Float64Array::new_null(self.len()),
+            Self::Text(_) | Self::ShortId(_) | Self::ParentId(_) | Self::Status(_) | Self::Kind(_) => Float64Array::new_null(self.len()),
         }
     }
 }

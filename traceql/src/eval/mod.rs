@@ -15,7 +15,7 @@ use regex::Regex;
 pub use bind::{FieldColumns, columns_of, repeated, values_of};
 pub(crate) use codes::Key;
 pub use codes::{Codes, single_values_of};
-pub use values::Values;
+pub use values::{NO_PARENT, Values};
 
 use crate::syntax::{
     BinaryOp, EvalError, Field, FieldExpr, Static, UnaryOp,

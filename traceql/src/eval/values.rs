@@ -7,7 +7,10 @@ use arrow::{
 };
 
 use super::Test;
-use crate::syntax::{Kind, Static, Status};
+use crate::syntax::{BinaryOp, Kind, Static, Status};
+
+/// The parent id of a root span, as Tempo shows it.
+pub const NO_PARENT: &str = "0000000000000000";
 
 /// A column of values, one a row.
 #[derive(Clone, Debug)]
@@ -18,8 +21,8 @@ pub enum Values {
     Text(Text),
     /// Hex ids, shown without leading zeros (trace ids).
     ShortId(StringArray),
-    /// Hex ids; NULL is nil (parent span ids).
-    Id(StringArray),
+    /// Hex ids of parent spans: NULL, of a root, reads as zeros. Only `!= ""` tells roots from other spans (recorded).
+    ParentId(StringArray),
     /// Whole numbers.
     Int(Int32Array),
     /// Nanoseconds.
@@ -212,7 +215,7 @@ impl Values {
     pub fn len(&self) -> usize {
         match self {
             Self::Any(a) => a.int.len(),
-            Self::Text(Text::Plain(a)) | Self::ShortId(a) | Self::Id(a) => a.len(),
+            Self::Text(Text::Plain(a)) | Self::ShortId(a) | Self::ParentId(a) => a.len(),
             Self::Text(Text::Dictionary { keys, .. }) => keys.len(),
             Self::Int(a) | Self::Status(a) | Self::Kind(a) => a.len(),
             Self::Duration(a) => a.len(),
@@ -234,7 +237,7 @@ impl Values {
             Self::Any(a) => a.get(row),
             Self::Text(text) => text.get(row).map_or(Static::Nil, |s| Static::String(s.to_owned())),
             Self::ShortId(a) => Static::String(short(a, row).to_owned()),
-            Self::Id(a) => number(a.is_valid(row), || a.value(row).to_owned(), Static::String),
+            Self::ParentId(a) => Static::String(parent(a, row).to_owned()),
             Self::Int(a) => number(a.is_valid(row), || a.value(row), |v| Static::Int(v.into())),
             Self::Duration(a) => number(a.is_valid(row), || a.value(row), Static::Duration),
             Self::Status(a) => number(a.is_valid(row), || a.value(row), |v| Static::Status(Status::from_otlp(v))),
@@ -251,7 +254,7 @@ impl Values {
             Self::Any(a) => of(a.nulls.as_ref()),
             Self::Text(text) => BooleanBuffer::collect_bool(rows, |i| text.get(i).is_some()),
             Self::ShortId(a) => BooleanBuffer::collect_bool(rows, |i| a.is_valid(i)),
-            Self::Id(a) => of(a.nulls()),
+            Self::ParentId(_) => BooleanBuffer::new_set(rows),
             Self::Int(a) | Self::Status(a) | Self::Kind(a) => of(a.nulls()),
             Self::Duration(a) => of(a.nulls()),
             Self::First(all) => all.iter().map(Self::present).reduce(|a, b| &a | &b).unwrap_or_else(|| BooleanBuffer::new_unset(rows)),
@@ -271,7 +274,10 @@ impl Values {
                 }
                 _ => BooleanBuffer::collect_bool(a.len(), |i| a.is_valid(i) && test.passes_text(short(a, i))),
             },
-            Self::Id(a) => BooleanBuffer::collect_bool(a.len(), |i| a.is_valid(i) && test.passes_text(a.value(i))),
+            Self::ParentId(a) => {
+                let any = test.op == BinaryOp::Ne && *test.literal == Static::String(String::new());
+                BooleanBuffer::collect_bool(a.len(), |i| (a.is_valid(i) || !any) && test.passes_text(parent(a, i)))
+            }
             Self::First(all) => {
                 let mut out = BooleanBuffer::new_unset(self.len());
                 let mut open = BooleanBuffer::new_set(self.len());
@@ -286,6 +292,10 @@ impl Values {
             }
         }
     }
+}
+
+fn parent(ids: &StringArray, row: usize) -> &str {
+    if ids.is_valid(row) { ids.value(row) } else { NO_PARENT }
 }
 
 fn short(ids: &StringArray, row: usize) -> &str {

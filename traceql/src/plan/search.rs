@@ -27,8 +27,8 @@ use crate::{
     eval::columns_of,
     spansets::program::{all_filters, is_conjunction, plain_filters},
     syntax::{
-        Aggregate, Attribute, BinaryOp, Field, FieldExpr, Pipeline, Query, Root, ScalarExpr, ScalarFilter, Scope, SpansetExpr, Stage,
-        Static, UnaryOp,
+        Aggregate, Attribute, BinaryOp, Field, FieldExpr, Intrinsic, Pipeline, Query, Relation, Root, ScalarExpr, ScalarFilter, Scope,
+        SpansetExpr, SpansetOp, Stage, Static, UnaryOp,
     },
 };
 
@@ -204,7 +204,45 @@ fn shown_fields(pipeline: &Pipeline) -> Vec<Shown> {
         }
     }
     share_conditions(&mut shown);
+    let mut read = Vec::new();
+    pipeline.stages.iter().for_each(|stage| {
+        if let Stage::Spansets(expr) = stage {
+            tree_fields(expr, &mut read)
+        }
+    });
+    // What a structural operator reads of all spans is shown of all spans, if the query names it at all.
+    for field in &mut shown {
+        if read.iter().any(|intrinsic| field.field == Field::Intrinsic(*intrinsic)) {
+            field.conditions.push(Condition::Any);
+        }
+    }
     shown
+}
+
+/// The places in the tree that structural operators read, as in Tempo.
+fn tree_fields(expr: &SpansetExpr, found: &mut Vec<Intrinsic>) {
+    match expr {
+        SpansetExpr::Filter(_) => {}
+        SpansetExpr::Pipeline(pipeline) => {
+            pipeline.stages.iter().for_each(|stage| {
+                if let Stage::Spansets(expr) = stage {
+                    tree_fields(expr, found)
+                }
+            });
+        }
+        SpansetExpr::Binary { op, lhs, rhs } => {
+            found.extend_from_slice(match op {
+                SpansetOp::Structural(Relation::Child | Relation::Parent, _) => &[Intrinsic::NestedSetLeft, Intrinsic::NestedSetParent],
+                SpansetOp::Structural(Relation::Descendant | Relation::Ancestor, _) => {
+                    &[Intrinsic::NestedSetLeft, Intrinsic::NestedSetRight]
+                }
+                SpansetOp::Structural(Relation::Sibling, _) => &[Intrinsic::NestedSetParent],
+                SpansetOp::And | SpansetOp::Or => &[],
+            });
+            tree_fields(lhs, found);
+            tree_fields(rhs, found);
+        }
+    }
 }
 
 /// Tempo reads the attributes without a column of their own together: what passes a condition on one of them is shown of

@@ -10,8 +10,8 @@ use crate::{
     syntax::{Field, Intrinsic, Static},
 };
 
-/// What Tempo shows as the parent of a root span that was asked for by `select`.
-const NO_PARENT: &str = "0000000000000000";
+/// What Tempo shows as the id of the span that a link is to, where there is no link.
+const NO_SPAN: &str = "0000000000000000";
 
 /// The columns of the shown fields of a batch.
 pub struct ShownColumns<'a> {
@@ -35,7 +35,7 @@ impl<'a> ShownColumns<'a> {
                 let items = items_of(shown, array, row)?;
                 // Tempo shows the last event (or link) that has a value to show.
                 let last = (0..items.len()).rev().filter(|n| eligible.allows(i, *n)).map(|n| self.passing(shown, items.get(n)));
-                last.into_iter().find(|v| *v != Static::Nil).unwrap_or(Static::Nil)
+                last.into_iter().find(|v| *v != Static::Nil).unwrap_or_else(|| if items.is_empty() { of_none(shown) } else { Static::Nil })
             } else {
                 self.passing(shown, values_of(&shown.field, &[array.slice(row, 1)])?.get(0))
             };
@@ -134,12 +134,19 @@ fn items_of(shown: &Shown, array: &ArrayRef, row: usize) -> Result<Values> {
 
 /// What is shown of a field that has no value.
 fn absent(shown: &Shown) -> Static {
-    if shown.field == Field::Intrinsic(Intrinsic::ParentId) && shown.conditions.contains(&Condition::Any) {
-        Static::String(NO_PARENT.to_owned())
-    } else if shown.conditions.contains(&Condition::Absent) {
-        Static::String("nil".to_owned())
-    } else {
-        Static::Nil
+    if shown.conditions.contains(&Condition::Absent) { Static::String("nil".to_owned()) } else { Static::Nil }
+}
+
+/// What is shown of a span without events (or links) for one of their intrinsic fields, asked for whatever its value.
+fn of_none(shown: &Shown) -> Static {
+    if !shown.conditions.contains(&Condition::Any) {
+        return Static::Nil;
+    }
+    match shown.field {
+        Field::Intrinsic(Intrinsic::EventName | Intrinsic::LinkTraceId) => Static::String(String::new()),
+        Field::Intrinsic(Intrinsic::LinkSpanId) => Static::String(NO_SPAN.to_owned()),
+        Field::Intrinsic(Intrinsic::EventTimeSinceStart) => Static::Duration(0),
+        _ => Static::Nil,
     }
 }
 

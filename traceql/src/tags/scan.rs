@@ -18,7 +18,7 @@ use tracehouse_sql::{Execution, Sessions};
 
 use super::Cost;
 use crate::{
-    eval::{FieldColumns, Regexes, Rows, columns_of, regexes_of, repeated},
+    eval::{FieldColumns, NO_PARENT, Regexes, Rows, columns_of, regexes_of, repeated},
     plan::{Place, plan_columns},
     search::metrics_of,
     syntax::{Attribute, Field, FieldExpr, Intrinsic, Scope, Static},
@@ -234,9 +234,11 @@ impl<'a> ValueReader<'a> {
             Some(items) => items.into_iter().for_each(|v| see(target, v)),
             // Where there is no link, its id reads as the empty text.
             None if value == Static::String(String::new()) && matches!(target, Field::Intrinsic(Intrinsic::LinkTraceId)) => {}
-            None if value != Static::Nil => see(target, value),
             // A root span has no parent id: its column holds empty bytes.
-            None if matches!(target, Field::Intrinsic(Intrinsic::ParentId)) => see(target, Static::String(String::new())),
+            None if value == Static::String(NO_PARENT.to_owned()) && matches!(target, Field::Intrinsic(Intrinsic::ParentId)) => {
+                see(target, Static::String(String::new()));
+            }
+            None if value != Static::Nil => see(target, value),
             None => {}
         }
     }
