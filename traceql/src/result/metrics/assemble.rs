@@ -155,6 +155,9 @@ fn histograms(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>
 }
 
 fn quantile_series(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>, quantiles: &[f64], unit: f64) -> Result<Assembled> {
+    // A quantile asked for twice is one series.
+    let again = |(nth, q): &(usize, &f64)| quantiles[..*nth].contains(q);
+    let quantiles: Vec<f64> = quantiles.iter().enumerate().filter(|one| !again(one)).map(|(_, q)| *q).collect();
     let mut out = Assembled::default();
     let mut numbering = Numbering(HashMap::new());
     let mut histograms: Vec<BTreeMap<usize, Histogram>> = Vec::new();
@@ -163,7 +166,7 @@ fn quantile_series(series: &syntax::Series, intervals: &Intervals, groups: Vec<G
         let (at, new) = numbering.number(group.key.clone());
         if new {
             histograms.push(BTreeMap::new());
-            for q in quantiles {
+            for q in &quantiles {
                 let labels = labels_of(series, &group.key, Some(Label::new(QUANTILE_LABEL, Static::Float(*q))))?;
                 out.series.push(Series { labels, values: vec![0.0; intervals.count], exemplars: Vec::new() });
             }
