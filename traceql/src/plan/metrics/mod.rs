@@ -28,7 +28,7 @@ pub use functions::{as_service_name, exponent, float64, int32, int64, is_service
 pub use key::{decode, encode};
 
 use super::{
-    Whole,
+    Read, Whole,
     filter::{SPANS, column, filter_expr},
     whole::is_of_trace,
     with_whole,
@@ -143,7 +143,10 @@ fn counted(
 ) -> Result<LogicalPlan> {
     match plain_filters(&series.pipeline) {
         Some(filters) => matching(between(scan(sessions, tenant, columns)?, intervals)?, &filters),
-        None => between(survivors(sessions, tenant, &series.pipeline, columns, (intervals.start, intervals.end()), whole)?, intervals),
+        None => {
+            let read = Read { sessions, tenant, range: Some((intervals.start, intervals.end())), whole };
+            between(survivors(read, &series.pipeline, columns)?, intervals)
+        }
     }
 }
 
