@@ -37,7 +37,7 @@ use crate::{
     eval::columns_of,
     metrics::time::Intervals,
     spansets::program::plain_filters,
-    syntax::{Field, FieldExpr, MetricsFn, Series},
+    syntax::{Field, FieldExpr, Intrinsic, MetricsFn, Series},
 };
 use functions::{FieldFunction, IntervalFunction, Kind};
 use survivors::survivors;
@@ -108,7 +108,7 @@ pub fn plan_series(
         shown.push(column(&SpanColumn::Field(SpanField::StartTime)).alias("start_time"));
     }
     let mut rows = LogicalPlanBuilder::from(source).project(shown)?;
-    if field.is_some() {
+    if field.is_some_and(|field| kind != Kind::Number || !always_a_number(field)) {
         rows = rows.filter(col("value").is_not_null())?;
     }
     let mut states = Vec::new();
@@ -159,6 +159,11 @@ fn stored_whole(plan: LogicalPlan, series: &Series, whole: &Whole) -> Result<Log
 pub fn needs_whole(series: &Series) -> bool {
     let Some(filters) = plain_filters(&series.pipeline) else { return true };
     matches!(series.function, MetricsFn::Compare(_)) || fields_of(series, &filters).iter().flat_map(columns_of).any(|c| is_of_trace(&c))
+}
+
+/// Whether each span has a number for a field.
+fn always_a_number(field: &Field) -> bool {
+    matches!(field, Field::Intrinsic(Intrinsic::Duration | Intrinsic::TraceDuration))
 }
 
 /// All fields a series looks at: in its filters, its labels, its function.
