@@ -48,7 +48,18 @@ impl SpansTable {
     pub fn with_columns(engine: Arc<Engine>, tenant: TenantId, more: impl IntoIterator<Item = SpanColumn>) -> Self {
         let columns: Arc<[SpanColumn]> = SpanField::ALL.into_iter().map(SpanColumn::Field).chain(more).collect();
         let schema = schema_of(&columns);
-        Self { engine, tenant, columns, schema, blocks_within: None, newest: None, choice: None, traces: None, parts: None, only_blocks: None }
+        Self {
+            engine,
+            tenant,
+            columns,
+            schema,
+            blocks_within: None,
+            newest: None,
+            choice: None,
+            traces: None,
+            parts: None,
+            only_blocks: None,
+        }
     }
 
     /// Leaves out blocks and live traces whose time range does not overlap this one (Unix nanoseconds, inclusive); all spans of

@@ -6,7 +6,12 @@
 //!     -> what the test asks of their spans -> chosen spans; only of those anything more is read
 //! ```
 
-use std::{collections::BTreeSet, collections::HashSet, fmt, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    ops::Range,
+    sync::Arc,
+};
 
 use arrow::{
     array::{ArrayRef, BooleanBufferBuilder, UInt32Array},
@@ -140,62 +145,116 @@ impl TraceStage {
 
     /// The chosen spans that are wanted.
     pub async fn select(&self, chunk: &mut dyn SpanChunk, possible: &[bool], asked: Asked<'_>) -> Result<BooleanBuffer> {
-        let Asked { before, wanted, newest } = asked;
-        let before = before.as_ref();
         let open = self.conditions.iter().zip(possible).filter(|(_, possible)| **possible);
         let columns: BTreeSet<SpanColumn> = open.flat_map(|(c, _)| c.columns(chunk)).collect();
         chunk.load(&columns.into_iter().collect::<Vec<_>>()).await?;
-        let count = chunk.span_count();
-        let mut met = Vec::with_capacity(self.conditions.len());
-        for (condition, possible) in self.conditions.iter().zip(possible) {
-            met.push(match possible {
-                true => condition.select(chunk, before).await?.map_or_else(|| BooleanBuffer::new_set(count), aligned),
-                false => BooleanBuffer::new_unset(count),
-            });
-        }
-        let entering = self.entering(&met, before, count);
+        let (entering, met) = self.entering(chunk, possible, asked.before).await?;
         if entering.count_set_bits() == 0 {
             return Ok(entering);
         }
         let traces = chunk.traces().await?.ok_or_else(|| Error::internal("a chunk does not know its traces"))?;
-        let wanted = wanted.map(|wanted| &wanted & &entering);
-        let Candidates { spans, traces } = self.candidates(&traces, &entering, wanted.as_ref(), &met, newest);
-        let mut chosen = BooleanBufferBuilder::new(count);
-        chosen.append_n(count, false);
-        if !spans.is_empty() && self.test.decided_by_conditions() {
-            spans.iter().for_each(|span| chosen.set_bit(*span as usize, true));
-        } else if !spans.is_empty() {
-            let rows = UInt32Array::from(spans);
-            chunk.load(self.test.columns()).await?;
-            let columns = self.test.columns().iter().map(|c| chunk.column(c, Some(&rows))).collect::<Result<Vec<_>>>()?;
-            for batch in batches(&traces) {
-                // Here the query can be stopped.
-                tokio::task::yield_now().await;
-                let of = batch.first().map_or(0, |r| r.start)..batch.last().map_or(0, |r| r.end);
-                let spans = &rows.values()[of.clone()];
-                let found = self.test.choose(&TraceSpans {
-                    traces: batch.iter().map(|r| r.start - of.start..r.end - of.start).collect(),
-                    met: met.iter().map(|m| BooleanBuffer::collect_bool(spans.len(), |i| m.value(spans[i] as usize))).collect(),
-                    columns: columns.iter().map(|c| c.slice(of.start, of.len())).collect(),
-                })?;
-                found.set_indices().for_each(|i| chosen.set_bit(spans[i] as usize, true));
-            }
-        }
-        let chosen = chosen.finish();
+        let wanted = asked.wanted.map(|wanted| aligned(&wanted & &entering));
+        let candidates = self.candidates(&traces, &entering, wanted.as_ref(), &met, asked.newest);
+        let chosen = self.choose(chunk, candidates, &met).await?;
         Ok(wanted.map_or_else(|| chosen.clone(), |wanted| &chosen & &wanted))
     }
 
-    /// The spans that are looked at.
-    fn entering(&self, met: &[BooleanBuffer], before: Option<&BooleanBuffer>, count: usize) -> BooleanBuffer {
-        let all = || before.cloned().map_or_else(|| BooleanBuffer::new_set(count), aligned);
-        let Some(entrances) = self.test.entrances() else { return all() };
-        let mut any: Option<BooleanBuffer> = None;
-        for entrance in entrances {
-            // What meets a condition is among the spans before.
-            let these = entrance.iter().filter_map(|c| met.get(*c)).cloned().reduce(|a, b| &a & &b).unwrap_or_else(all);
-            any = Some(any.map_or_else(|| these.clone(), |any| &any | &these));
+    /// The spans that are looked at, and which of them meet each condition.
+    async fn entering(
+        &self,
+        chunk: &mut dyn SpanChunk,
+        possible: &[bool],
+        before: Option<BooleanBuffer>,
+    ) -> Result<(BooleanBuffer, Vec<BooleanBuffer>)> {
+        let count = chunk.span_count();
+        let mut met: Vec<Option<BooleanBuffer>> = vec![None; self.conditions.len()];
+        let before = before.unwrap_or_else(|| BooleanBuffer::new_set(count));
+        let entering = match self.test.entrances() {
+            None => before,
+            Some([only]) => {
+                // Each is asked of what the others have left.
+                let mut left = before;
+                for condition in only {
+                    left = self.meeting(chunk, possible, *condition, left).await?;
+                }
+                for (_, met) in met.iter_mut().enumerate().filter(|(c, _)| only.contains(c)) {
+                    *met = Some(left.clone());
+                }
+                left
+            }
+            Some(several) => {
+                let mut any = BooleanBuffer::new_unset(count);
+                for entrance in several {
+                    let mut all = before.clone();
+                    for condition in entrance {
+                        let known = met.get(*condition).cloned().flatten();
+                        let own = match known {
+                            Some(known) => known,
+                            None => self.meeting(chunk, possible, *condition, before.clone()).await?,
+                        };
+                        all = &all & &own;
+                        if let Some(met) = met.get_mut(*condition) {
+                            *met = Some(own);
+                        }
+                    }
+                    any = &any | &all;
+                }
+                any
+            }
+        };
+        let mut all = Vec::with_capacity(met.len());
+        for (condition, known) in met.into_iter().enumerate() {
+            all.push(match known {
+                // A span that meets a condition without entering does not help its trace.
+                Some(known) => aligned(&known & &entering),
+                None => aligned(self.meeting(chunk, possible, condition, entering.clone()).await?),
+            });
         }
-        any.map_or_else(all, aligned)
+        Ok((aligned(entering), all))
+    }
+
+    /// The spans among `before` that meet a condition.
+    async fn meeting(
+        &self,
+        chunk: &mut dyn SpanChunk,
+        possible: &[bool],
+        condition: usize,
+        before: BooleanBuffer,
+    ) -> Result<BooleanBuffer> {
+        let asked = self.conditions.get(condition).ok_or_else(|| Error::internal("a test of traces asks an unknown condition"))?;
+        let count = chunk.span_count();
+        if possible.get(condition) == Some(&false) || before.count_set_bits() == 0 {
+            return Ok(BooleanBuffer::new_unset(count));
+        }
+        let narrowed = (before.count_set_bits() < count).then_some(&before);
+        Ok(asked.select(chunk, narrowed).await?.unwrap_or_else(|| BooleanBuffer::new_set(count)))
+    }
+
+    /// The chosen spans of the candidates.
+    async fn choose(&self, chunk: &mut dyn SpanChunk, candidates: Candidates, met: &[BooleanBuffer]) -> Result<BooleanBuffer> {
+        let Candidates { spans, traces } = candidates;
+        let mut chosen = BooleanBufferBuilder::new(chunk.span_count());
+        chosen.append_n(chunk.span_count(), false);
+        if spans.is_empty() || self.test.decided_by_conditions() {
+            spans.iter().for_each(|span| chosen.set_bit(*span as usize, true));
+            return Ok(chosen.finish());
+        }
+        let rows = UInt32Array::from(spans);
+        chunk.load(self.test.columns()).await?;
+        let columns = self.test.columns().iter().map(|c| chunk.column(c, Some(&rows))).collect::<Result<Vec<_>>>()?;
+        for batch in batches(&traces) {
+            // Here the query can be stopped.
+            tokio::task::yield_now().await;
+            let of = batch.first().map_or(0, |r| r.start)..batch.last().map_or(0, |r| r.end);
+            let spans = &rows.values()[of.clone()];
+            let found = self.test.choose(&TraceSpans {
+                traces: batch.iter().map(|r| r.start - of.start..r.end - of.start).collect(),
+                met: met.iter().map(|m| BooleanBuffer::collect_bool(spans.len(), |i| m.value(spans[i] as usize))).collect(),
+                columns: columns.iter().map(|c| c.slice(of.start, of.len())).collect(),
+            })?;
+            found.set_indices().for_each(|i| chosen.set_bit(spans[i] as usize, true));
+        }
+        Ok(chosen.finish())
     }
 
     /// The traces that can have a chosen span, a wanted one, and are new enough, with their spans that enter.
@@ -207,16 +266,14 @@ impl TraceStage {
         met: &[BooleanBuffer],
         newest: Option<&NewestTraces>,
     ) -> Candidates {
-        // A span that meets a condition without entering does not help its trace.
-        let asked: Vec<BooleanBuffer> = met.iter().map(|m| m & entering).collect();
         let mut found = Candidates::default();
-        let mut of_trace = vec![false; asked.len()];
+        let mut of_trace = vec![false; met.len()];
         for (trace, range) in chunk.traces.iter().zip(chunk.first_spans.windows(2)) {
             let (from, to) = (range[0] as usize, range[1] as usize);
             if !any(wanted.unwrap_or(entering).values(), from, to) {
                 continue;
             }
-            asked.iter().zip(&mut of_trace).for_each(|(mask, met)| *met = any(mask.values(), from, to));
+            met.iter().zip(&mut of_trace).for_each(|(mask, met)| *met = any(mask.values(), from, to));
             if !self.test.possible(&of_trace) || newest.is_some_and(|n| n.is_too_old(*trace)) {
                 continue;
             }
@@ -283,7 +340,7 @@ mod tests {
     #[test]
     fn traces_are_chosen_by_id() {
         let id = |n: u8| TraceId([n; 16]);
-        let chunk = ChunkTraces { traces: vec![(id(1), 0), (id(2), 0), (id(3), 0)], first_spans: vec![0, 2, 3, 5].into() };
+        let chunk = ChunkTraces { traces: Arc::new([(id(1), 0), (id(2), 0), (id(3), 0)]), first_spans: vec![0, 2, 3, 5].into() };
         let choice = |only| TraceChoice { ids: Arc::new(HashSet::from([id(2)])), only };
         let set = |only| choice(only).spans(&chunk).map(|m| m.set_indices().collect::<Vec<_>>());
         assert_eq!(set(true), Some(vec![2]));

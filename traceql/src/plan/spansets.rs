@@ -133,12 +133,7 @@ impl Read<'_> {
 
     /// The spans that enter of the traces in several parts, with `columns` and a column for each filter; nothing if there is no
     /// such trace.
-    pub fn in_parts(
-        &self,
-        pipeline: &Pipeline,
-        spansets: &Arc<SpansetPlan>,
-        columns: &[SpanColumn],
-    ) -> Result<Option<LogicalPlan>, Error> {
+    pub fn in_parts(&self, pipeline: &Pipeline, spansets: &Arc<SpansetPlan>, columns: &[SpanColumn]) -> Result<Option<LogicalPlan>, Error> {
         let Some(choice) = self.choice(true) else { return Ok(None) };
         let table = self.table(pipeline, spansets, columns, self.whole, |table| table.of_traces(Some(choice)))?;
         let table = entering(table, entrances(pipeline).as_deref())?;

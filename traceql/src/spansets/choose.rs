@@ -269,13 +269,13 @@ mod tests {
         let numbers = |text| numbers_of(&program(text).steps).map(u8::from);
         assert_eq!(numbers("{ .a } > { .b }"), [1, 0, 1]);
         assert_eq!(numbers("{ .a } !<< { .b }"), [1, 1, 0]);
-        assert_eq!(numbers("({ .a } | { .c } ~ { .b }) || { .a }"), [0, 0, 1]);
+        assert_eq!(numbers("({ .a } | { .c } ~ { .b }) || ({ .a })"), [0, 0, 1]);
         assert_eq!(numbers("{ .a } || { .b }"), [0, 0, 0]);
         let ordered = |text| depends_on_order(&program(text));
-        assert!(ordered("{ .a } | sum(.b) > 1") && ordered("({ } | avg(.b) > 1) && { .a }"));
+        assert!(ordered("{ .a } | sum(.b) > 1") && ordered("({ } | avg(.b) > 1) && ({ .a })"));
         assert!(!ordered("{ .a } | avg(duration) > 1s | max(.b) > 1 | count() > 1"));
         let decided = |text| is_decided(&program(text).steps[0]);
         assert!(decided("{ .a } || { .b } && { .c }"));
-        assert!(!decided("{ .a } > { .b }") && !decided("({ .a } | { .b }) && { .c }"));
+        assert!(!decided("{ .a } > { .b }") && !decided("({ .a } | { .b }) && ({ .c })"));
     }
 }
