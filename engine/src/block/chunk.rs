@@ -62,7 +62,7 @@ impl ChunkSource for RowGroupSource {
         let traces = self.block.trace_count(self.row_group)?;
         let rows = Rows::new(self.block.clone(), self.row_group, traces);
         let stats = ChunkStats { traces: traces as u64, ..ChunkStats::default() };
-        let mut chunk = RowGroupChunk { rows, loaded: HashSet::new(), coded: HashMap::new(), spans: 0, stats };
+        let mut chunk = RowGroupChunk { rows, loaded: HashSet::new(), coded: HashMap::new(), traces: None, spans: 0, stats };
         chunk.spans = match self.span_count()? {
             Some(spans) => spans,
             None => {
@@ -98,6 +98,7 @@ struct RowGroupChunk {
     rows: Rows,
     loaded: HashSet<SpanColumn>,
     coded: HashMap<SpanColumn, Option<CodedColumn>>,
+    traces: Option<ChunkTraces>,
     spans: usize,
     stats: ChunkStats,
 }
@@ -245,12 +246,16 @@ impl SpanChunk for RowGroupChunk {
     }
 
     async fn traces(&mut self) -> Result<Option<ChunkTraces>> {
+        if let Some(known) = &self.traces {
+            return Ok(Some(known.clone()));
+        }
         let shape_leaf = self.rows.shape_leaf();
         self.fetch(&[shape_leaf, TRACE_ID_LEAF, TRACE_START_LEAF]).await?;
         let first_spans = self.rows.shape()?.first_spans(depth::TRACE);
         let (ids, starts) = (self.rows.bytes(TRACE_ID_LEAF)?, self.rows.int64(TRACE_START_LEAF)?);
         let traces = ids.iter().zip(starts.iter()).map(|(bytes, start)| (padded(bytes.unwrap_or_default()), *start)).collect();
-        Ok(Some(ChunkTraces { traces, first_spans }))
+        self.traces = Some(ChunkTraces { traces, first_spans });
+        Ok(self.traces.clone())
     }
 
     fn coded(&mut self, column: &SpanColumn) -> Result<Option<CodedColumn>> {

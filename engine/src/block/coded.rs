@@ -12,7 +12,7 @@ use parquet::file::statistics::Statistics;
 
 use super::{
     attributes::{SERVICE_NAME, SERVICE_NAME_LEAF, any_texts, coded_attribute, key_leaf, value_leaf},
-    fields::{identity_dictionary, leaves},
+    fields::{identity_dictionary, leaves, of_traces},
     leaves::{depth, scope_path},
     legacy,
     rows::{Rows, codes_of},
@@ -50,6 +50,12 @@ pub(super) fn coded(rows: &mut Rows, column: &SpanColumn) -> Result<Option<Coded
                 Some((values, codes)) => (values, codes, depth::SPAN),
                 None => return Ok(None),
             }
+        }
+        SpanColumn::Field(field @ (SpanField::TraceStartTime | SpanField::TraceEndTime | SpanField::TraceDurationNs)) => {
+            // A value for each trace, which has many spans.
+            let values = of_traces(rows, *field)?;
+            let codes = (0..values.len() as u32).collect();
+            (values, codes, depth::TRACE)
         }
         SpanColumn::Field(field) => {
             let Some((leaf, at)) = text_leaf(*field) else { return Ok(None) };

@@ -139,14 +139,23 @@ pub(super) fn field(rows: &mut Rows, field: SpanField, chosen: Chosen<'_>) -> Re
         ServiceName => chosen.gather(service_names(&rows.text(path)?)?, depth::RESOURCE),
         ScopeName | ScopeVersion => chosen.gather(dictionary(&rows.text(path)?)?, depth::SCOPE),
         RootServiceName | RootSpanName => chosen.gather(dictionary(&rows.text(path)?)?, depth::TRACE),
-        TraceStartTime | TraceEndTime => chosen.gather(timestamps(rows.int64(path)?), depth::TRACE),
-        TraceDurationNs => chosen.gather(Arc::new(Int64Array::new(rows.int64(path)?, None)), depth::TRACE),
+        TraceStartTime | TraceEndTime | TraceDurationNs => chosen.gather(of_traces(rows, field)?, depth::TRACE),
         ChildCount if !rows.exists(path) => Ok(new_null_array(&DataType::Int32, chosen.len())),
         ResourceAttributes | ScopeAttributes | SpanAttributes | Events | Links => {
             Err(Error::internal(format!("{field:?} is not made of single leaves")))
         }
         _ => span_field(rows, field, path, chosen),
     }
+}
+
+/// A number that a trace has one of, for each trace.
+pub(super) fn of_traces(rows: &mut Rows, field: SpanField) -> Result<ArrayRef> {
+    let path = leaves(field).first().copied().unwrap_or_default();
+    let numbers = rows.int64(path)?;
+    Ok(match field {
+        SpanField::TraceDurationNs => Arc::new(Int64Array::new(numbers, None)),
+        _ => timestamps(numbers),
+    })
 }
 
 /// A field that a span has exactly one value of.

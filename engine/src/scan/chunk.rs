@@ -60,7 +60,7 @@ pub trait SpanChunk: Debug + Send {
 #[derive(Clone, Debug)]
 pub struct ChunkTraces {
     /// Id and start (Unix nanoseconds, as stored) of each.
-    pub traces: Vec<(TraceId, i64)>,
+    pub traces: Arc<[(TraceId, i64)]>,
     /// The first span of each, and the number of spans.
     pub first_spans: ScalarBuffer<u32>,
 }

@@ -25,7 +25,8 @@ use super::{
     columns::{SpanColumn, schema_of},
     filter::ScanFilter,
     newest::NewestTraces,
-    queue::{ChunkQueue, ScanUnit, Selected},
+    queue::{ChunkQueue, ScanUnit, Selected, TraceFilters},
+    traces::{PlannedTraceFilter, TraceChoice, TraceStage},
 };
 use crate::error::Result;
 
@@ -39,6 +40,8 @@ pub struct SpanScanExec {
     batch_rows: usize,
     limit: Option<usize>,
     newest: Option<Arc<NewestTraces>>,
+    choice: Option<TraceChoice>,
+    traces: Option<Arc<PlannedTraceFilter>>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -73,6 +76,8 @@ impl SpanScanExec {
             batch_rows: batch_rows.max(1),
             limit,
             newest: None,
+            choice: None,
+            traces: None,
             schema,
             properties,
             metrics: ExecutionPlanMetricsSet::new(),
@@ -87,6 +92,20 @@ impl SpanScanExec {
         self
     }
 
+    /// Reads these traces only, or all but these.
+    #[must_use]
+    pub fn with_choice(mut self, choice: Option<TraceChoice>) -> Self {
+        self.choice = choice;
+        self
+    }
+
+    /// Keeps spans by what is true of their traces; `predicate` is asked of those only.
+    #[must_use]
+    pub(super) fn with_traces(mut self, traces: Option<Arc<PlannedTraceFilter>>) -> Self {
+        self.traces = traces;
+        self
+    }
+
     /// The same scan, not begun.
     pub(super) fn anew(&self) -> Self {
         Self {
@@ -97,6 +116,8 @@ impl SpanScanExec {
             batch_rows: self.batch_rows,
             limit: self.limit,
             newest: self.newest.clone(),
+            choice: self.choice.clone(),
+            traces: self.traces.clone(),
             schema: self.schema.clone(),
             properties: self.properties.clone(),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -112,7 +133,9 @@ impl SpanScanExec {
     /// What one partition works off.
     pub(super) fn work(&self, metrics: &ExecutionPlanMetricsSet, partition: usize) -> DfResult<ChunkQueue> {
         let filter = ScanFilter::new(&self.columns, self.predicate.as_ref())?;
-        Ok(ChunkQueue::new(self.units.clone(), self.queue.clone(), filter, self.newest.clone(), metrics, partition))
+        let stage = self.traces.as_ref().map(|planned| TraceStage::new(&self.columns, planned)).transpose()?;
+        let traces = TraceFilters { newest: self.newest.clone(), choice: self.choice.clone(), stage };
+        Ok(ChunkQueue::new(self.units.clone(), self.queue.clone(), filter, traces, metrics, partition))
     }
 
     /// The columns that are put out, in order.
@@ -123,6 +146,12 @@ impl SpanScanExec {
     /// What is read, for EXPLAIN.
     pub(super) fn describe(&self) -> String {
         let mut text = format!("chunks={}", self.units.len());
+        if let Some(choice) = &self.choice {
+            text.push_str(&format!(", {}={}", if choice.only { "only_traces" } else { "without_traces" }, choice.ids.len()));
+        }
+        if let Some(traces) = &self.traces {
+            text.push_str(&format!(", traces=[{}]", traces.test.name()));
+        }
         if let Some(predicate) = &self.predicate {
             text.push_str(&format!(", predicate={predicate}"));
         }

@@ -264,9 +264,9 @@ impl ScanFilter {
         Ok(None)
     }
 
-    /// The spans of a chunk, with the filter's columns loaded, that pass; `None` if all do.
-    pub async fn select(&self, chunk: &mut dyn SpanChunk) -> Result<Option<BooleanBuffer>> {
-        let mut mask: Option<BooleanBuffer> = None;
+    /// The spans of a chunk, with the filter's columns loaded, that pass, of those in `before` (`None`: all); `None` if all do.
+    pub async fn select(&self, chunk: &mut dyn SpanChunk, before: Option<&BooleanBuffer>) -> Result<Option<BooleanBuffer>> {
+        let mut mask: Option<BooleanBuffer> = before.cloned();
         for condition in &self.conditions {
             if condition.decided(chunk) == Some(true) {
                 continue;

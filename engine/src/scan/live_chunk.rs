@@ -113,7 +113,7 @@ impl SpanChunk for LiveChunk {
             traces.push((trace.trace.id, trace.facts.start_unix_nanos as i64));
             first_spans.push(first_spans[first_spans.len() - 1] + trace.facts.spans.len() as u32);
         }
-        Ok(Some(ChunkTraces { traces, first_spans: first_spans.into() }))
+        Ok(Some(ChunkTraces { traces: traces.into(), first_spans: first_spans.into() }))
     }
 
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {

@@ -18,6 +18,7 @@ mod queue;
 mod span_filter;
 mod table;
 mod tolerance;
+mod traces;
 
 pub use aggregate::SpanAggregateExec;
 pub use aggregate_rule::AggregateInScan;
@@ -36,3 +37,4 @@ pub use newest::NewestTraces;
 pub use span_filter::{Passing, SpanFilter, SpanTest};
 pub use table::SpansTable;
 pub use tolerance::{BlockFailures, Tolerance};
+pub use traces::{TraceChoice, TraceFilter, TraceSpans, TraceTest};

@@ -31,19 +31,39 @@ impl NewestTraces {
     /// all are kept.
     pub fn offer(&self, traces: impl Iterator<Item = (TraceId, i64)>) -> Vec<bool> {
         let mut newest = self.newest.lock();
-        traces
+        let starts: Vec<i64> = traces
             .map(|(id, stored)| {
-                let start = self.starts.get(&id).copied().unwrap_or(stored);
-                if newest.len() >= self.limit && newest.first().is_none_or(|(oldest, _)| start < *oldest) {
-                    return false;
+                let start = self.start_of(id, stored);
+                if !self.leaves_out(&newest, start) {
+                    newest.insert((start, id));
+                    if newest.len() > self.limit {
+                        newest.pop_first();
+                    }
                 }
-                newest.insert((start, id));
-                if newest.len() > self.limit {
-                    newest.pop_first();
-                }
-                true
+                start
             })
-            .collect()
+            .collect();
+        // Those that came first may be too old by those that came later.
+        starts.into_iter().map(|start| !self.leaves_out(&newest, start)).collect()
+    }
+
+    /// Whether a trace that starts then, by what is stored, cannot be in the answer any more.
+    pub fn is_too_old(&self, (id, stored): (TraceId, i64)) -> bool {
+        self.leaves_out(&self.newest.lock(), self.start_of(id, stored))
+    }
+
+    /// Whether no trace that starts at this time or before can be in the answer any more. A trace in several parts starts no
+    /// later than any of them.
+    pub fn are_too_old(&self, latest: i64) -> bool {
+        self.leaves_out(&self.newest.lock(), latest)
+    }
+
+    fn start_of(&self, id: TraceId, stored: i64) -> i64 {
+        self.starts.get(&id).copied().unwrap_or(stored)
+    }
+
+    fn leaves_out(&self, newest: &BTreeSet<(i64, TraceId)>, start: i64) -> bool {
+        newest.len() >= self.limit && newest.first().is_none_or(|(oldest, _)| start < *oldest)
     }
 }
 
@@ -56,8 +76,11 @@ mod tests {
         let id = |n: u8| TraceId([n; 16]);
         let newest = NewestTraces::new(2, HashMap::from([(id(9), 5)]));
         assert_eq!(newest.offer([(id(1), 10), (id(2), 20), (id(1), 10), (id(3), 9)].into_iter()), [true, true, true, false]);
-        // The same start as the oldest; a later one; what was the oldest.
-        assert_eq!(newest.offer([(id(4), 10), (id(5), 30), (id(1), 10)].into_iter()), [true, true, false]);
+        assert!(newest.are_too_old(9) && !newest.are_too_old(10));
+        // The same start as the oldest, which a later one makes too old.
+        assert_eq!(newest.offer([(id(4), 10)].into_iter()), [true]);
+        assert_eq!(newest.offer([(id(4), 10), (id(5), 30), (id(1), 10)].into_iter()), [false, true, false]);
+        assert!(newest.is_too_old((id(9), 100)) && !newest.is_too_old((id(8), 20)));
         assert_eq!(newest.offer([(id(9), 100)].into_iter()), [false]);
         assert_eq!(NewestTraces::new(0, HashMap::new()).offer([(id(1), 1)].into_iter()), [false]);
     }

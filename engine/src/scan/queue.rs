@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::UInt32Array;
+use arrow::{array::UInt32Array, buffer::BooleanBuffer};
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::{
     chunk::{ChunkSource, ChunkStats, ChunkTraces, SpanChunk},
+    columns::SpanField,
     filter::{ExcludedBy, ScanFilter},
     newest::NewestTraces,
     tolerance::Tolerance,
+    traces::{Asked, TraceChoice, TraceStage},
 };
 use crate::error::Result;
 
@@ -48,6 +50,7 @@ struct Counters {
     by_statistics: Count,
     by_dictionary: Count,
     unmatched: Count,
+    old: Count,
     older: Count,
     matched: Count,
     spans: Count,
@@ -64,12 +67,20 @@ impl Counters {
             by_statistics: counter("chunks_excluded_by_statistics"),
             by_dictionary: counter("chunks_excluded_by_dictionary"),
             unmatched: counter("chunks_without_match"),
+            old: counter("chunks_too_old"),
             older: counter("spans_too_old"),
             matched: counter("spans_matched"),
             spans: counter("spans_scanned"),
             traces: counter("traces_scanned"),
             bytes: counter("bytes_scanned"),
             requests: counter("store_requests"),
+        }
+    }
+
+    fn excluded(&self, by: ExcludedBy) -> &Count {
+        match by {
+            ExcludedBy::Statistics => &self.by_statistics,
+            ExcludedBy::Dictionary => &self.by_dictionary,
         }
     }
 
@@ -81,12 +92,20 @@ impl Counters {
     }
 }
 
+/// What a scan asks of whole traces.
+#[derive(Default)]
+pub(super) struct TraceFilters {
+    pub newest: Option<Arc<NewestTraces>>,
+    pub choice: Option<TraceChoice>,
+    pub stage: Option<TraceStage>,
+}
+
 /// The chunks of a scan that no partition has taken yet.
 pub(super) struct ChunkQueue {
     units: Arc<[ScanUnit]>,
     next: Arc<Mutex<usize>>,
     filter: ScanFilter,
-    newest: Option<Arc<NewestTraces>>,
+    traces: TraceFilters,
     pub(super) baseline: BaselineMetrics,
     counters: Counters,
 }
@@ -139,12 +158,12 @@ impl ChunkQueue {
         units: Arc<[ScanUnit]>,
         next: Arc<Mutex<usize>>,
         filter: ScanFilter,
-        newest: Option<Arc<NewestTraces>>,
+        traces: TraceFilters,
         metrics: &ExecutionPlanMetricsSet,
         partition: usize,
     ) -> Self {
         let (baseline, counters) = (BaselineMetrics::new(metrics, partition), Counters::new(metrics, partition));
-        Self { units, next, filter, newest, baseline, counters }
+        Self { units, next, filter, traces, baseline, counters }
     }
 
     /// The next chunk with a span that passes; `None` at the end.
@@ -167,30 +186,70 @@ impl ChunkQueue {
     async fn select(&self, unit: &ScanUnit) -> Result<Option<Selected>> {
         self.counters.chunks.add(1);
         let mut chunk = unit.source.clone().open().await?;
-        if let Some(by) = self.filter.excludes(chunk.as_mut()).await? {
-            match by {
-                ExcludedBy::Statistics => self.counters.by_statistics.add(1),
-                ExcludedBy::Dictionary => self.counters.by_dictionary.add(1),
-            }
-            self.counters.add(chunk.stats());
-            return Ok(None);
-        }
-        chunk.load(&self.filter.columns(chunk.as_ref())).await?;
-        let spans = {
-            let _timer = self.baseline.elapsed_compute().timer();
-            let mask = self.filter.select(chunk.as_mut()).await?;
-            mask.map(|mask| UInt32Array::from(mask.set_indices().map(|i| i as u32).collect::<Vec<_>>()))
+        let excluded = match self.is_too_old(chunk.as_ref()) {
+            true => Some(&self.counters.old),
+            false => self.filter.excludes(chunk.as_mut()).await?.map(|by| self.counters.excluded(by)),
         };
+        if let Some(counter) = excluded {
+            return Ok(self.leave(chunk.as_ref(), counter));
+        }
+        let mask = match self.mask(chunk.as_mut()).await? {
+            Ok(mask) => mask,
+            Err(counter) => return Ok(self.leave(chunk.as_ref(), counter)),
+        };
+        let spans = mask.map(|mask| UInt32Array::from(mask.set_indices().map(|i| i as u32).collect::<Vec<_>>()));
         let mut selected = Selected { unit: unit.clone(), chunk, spans };
-        if let Some(newest) = self.newest.as_ref().filter(|_| selected.rows() > 0) {
+        if let Some(newest) = self.traces.newest.as_ref().filter(|_| selected.rows() > 0) {
             self.counters.older.add(selected.keep(newest).await?);
         }
         if selected.rows() == 0 {
-            self.counters.unmatched.add(1);
-            self.counters.add(selected.chunk.stats());
-            return Ok(None);
+            return Ok(self.leave(selected.chunk.as_ref(), &self.counters.unmatched));
         }
         Ok(Some(selected))
+    }
+
+    /// Whether all traces of a chunk start too early to be in the answer.
+    fn is_too_old(&self, chunk: &dyn SpanChunk) -> bool {
+        let latest = || Some(chunk.bounds(SpanField::TraceStartTime)?.1);
+        self.traces.newest.as_ref().is_some_and(|newest| latest().is_some_and(|latest| newest.are_too_old(latest)))
+    }
+
+    /// A chunk's spans that pass all filters; `None` if all do. What counts chunks of which none does as an error.
+    async fn mask(&self, chunk: &mut dyn SpanChunk) -> Result<std::result::Result<Option<BooleanBuffer>, &Count>> {
+        let TraceFilters { newest, choice, stage } = &self.traces;
+        let possible = match stage {
+            Some(stage) => match stage.possible(chunk).await? {
+                None => return Ok(Err(&self.counters.by_dictionary)),
+                possible => possible,
+            },
+            None => None,
+        };
+        let is_none = |mask: &Option<BooleanBuffer>| mask.as_ref().is_some_and(|m| m.count_set_bits() == 0);
+        let unmatched = Ok(Err(&self.counters.unmatched));
+        let of_choice = match choice {
+            Some(choice) => chunk.traces().await?.and_then(|traces| choice.spans(&traces)),
+            None => None,
+        };
+        if is_none(&of_choice) {
+            return unmatched;
+        }
+        chunk.load(&self.filter.columns(chunk)).await?;
+        let _timer = self.baseline.elapsed_compute().timer();
+        let wanted = self.filter.select(chunk, of_choice.as_ref()).await?;
+        if is_none(&wanted) {
+            return unmatched;
+        }
+        let (Some(stage), Some(possible)) = (stage, possible) else { return Ok(Ok(wanted)) };
+        let found = stage.select(chunk, &possible, Asked { before: of_choice, wanted, newest: newest.as_deref() }).await?;
+        let found = Some(found);
+        if is_none(&found) { unmatched } else { Ok(Ok(found)) }
+    }
+
+    /// Counts a chunk of which nothing is put out.
+    fn leave(&self, chunk: &dyn SpanChunk, counter: &Count) -> Option<Selected> {
+        counter.add(1);
+        self.counters.add(chunk.stats());
+        None
     }
 
     /// Counts what a chunk has cost, and says what was made of it; nothing if its block may fail and did.

@@ -8,7 +8,7 @@ use datafusion::{
     catalog::{Session, TableProvider},
     common::DFSchema,
     error::Result as DfResult,
-    logical_expr::{Expr, TableProviderFilterPushDown, TableType, utils::conjunction},
+    logical_expr::{Expr, TableProviderFilterPushDown, TableType, expr_rewriter::unnormalize_col, lit, utils::conjunction},
     physical_plan::ExecutionPlan,
 };
 use uuid::Uuid;
@@ -19,6 +19,7 @@ use super::{
     columns::{SpanColumn, SpanField, schema_of},
     newest::NewestTraces,
     queue::ScanUnit,
+    traces::{PlannedTraceFilter, TraceChoice, TraceFilter},
 };
 use crate::{Engine, Snapshot, error::Result, tenant::TenantId};
 
@@ -31,6 +32,8 @@ pub struct SpansTable {
     schema: SchemaRef,
     blocks_within: Option<(i64, i64)>,
     newest: Option<Arc<NewestTraces>>,
+    choice: Option<TraceChoice>,
+    traces: Option<TraceFilter>,
     parts: Option<Arc<Snapshot>>,
     only_blocks: Option<Arc<HashSet<Uuid>>>,
 }
@@ -45,7 +48,18 @@ impl SpansTable {
     pub fn with_columns(engine: Arc<Engine>, tenant: TenantId, more: impl IntoIterator<Item = SpanColumn>) -> Self {
         let columns: Arc<[SpanColumn]> = SpanField::ALL.into_iter().map(SpanColumn::Field).chain(more).collect();
         let schema = schema_of(&columns);
-        Self { engine, tenant, columns, schema, blocks_within: None, newest: None, parts: None, only_blocks: None }
+        Self {
+            engine,
+            tenant,
+            columns,
+            schema,
+            blocks_within: None,
+            newest: None,
+            choice: None,
+            traces: None,
+            parts: None,
+            only_blocks: None,
+        }
     }
 
     /// Leaves out blocks and live traces whose time range does not overlap this one (Unix nanoseconds, inclusive); all spans of
@@ -63,6 +77,20 @@ impl SpansTable {
         self
     }
 
+    /// Reads these traces only, or all but these.
+    #[must_use]
+    pub fn of_traces(mut self, choice: Option<TraceChoice>) -> Self {
+        self.choice = choice;
+        self
+    }
+
+    /// Keeps spans by what is true of their traces, as far as one chunk holds them. Filters of a plan are asked of what is kept.
+    #[must_use]
+    pub fn filtering_traces(mut self, filter: Option<TraceFilter>) -> Self {
+        self.traces = filter;
+        self
+    }
+
     /// Reads these blocks and live spans and no others; without them, what there is when the scan is planned.
     #[must_use]
     pub fn reading(mut self, parts: Option<Arc<Snapshot>>) -> Self {
@@ -75,6 +103,18 @@ impl SpansTable {
     pub fn only_blocks(mut self, blocks: Arc<HashSet<Uuid>>) -> Self {
         self.only_blocks = Some(blocks);
         self
+    }
+
+    /// The filter of traces over the table's columns.
+    fn planned_traces(&self, state: &dyn Session) -> DfResult<Option<Arc<PlannedTraceFilter>>> {
+        let Some(filter) = &self.traces else { return Ok(None) };
+        let schema = DFSchema::try_from(self.schema.clone())?;
+        let condition = |expr: &Expr| match *expr == lit(true) {
+            true => Ok(None),
+            false => state.create_physical_expr(unnormalize_col(expr.clone()), &schema).map(Some),
+        };
+        let conditions = filter.conditions.iter().map(condition).collect::<DfResult<_>>()?;
+        Ok(Some(Arc::new(PlannedTraceFilter { test: filter.test.clone(), conditions })))
     }
 
     /// The units of work of a scan that starts now.
@@ -160,6 +200,7 @@ impl TableProvider for SpansTable {
             n => n,
         };
         let scan = SpanScanExec::new(self.columns.clone(), projection, predicate, units, parallelism, config.scan_batch_rows, limit)?;
-        Ok(Arc::new(scan.with_newest(self.newest.clone())))
+        let scan = scan.with_newest(self.newest.clone()).with_choice(self.choice.clone());
+        Ok(Arc::new(scan.with_traces(self.planned_traces(state)?)))
     }
 }

@@ -154,16 +154,21 @@ fn comparable_with(literal: &Static) -> Passing {
     }
 }
 
-/// A comparison of the duration with a literal, which means the same in SQL.
+/// A comparison of a duration with a literal, which means the same in SQL.
 fn plain(expr: &FieldExpr) -> Option<Expr> {
     let FieldExpr::Binary { op, lhs, rhs } = expr else { return None };
-    let (op, literal) = match (lhs.as_ref(), rhs.as_ref()) {
-        (FieldExpr::Field(Field::Intrinsic(Intrinsic::Duration)), FieldExpr::Static(literal)) => (*op, literal),
-        (FieldExpr::Static(literal), FieldExpr::Field(Field::Intrinsic(Intrinsic::Duration))) => (turned(*op), literal),
+    let (op, field, literal) = match (lhs.as_ref(), rhs.as_ref()) {
+        (FieldExpr::Field(Field::Intrinsic(field)), FieldExpr::Static(literal)) => (*op, field, literal),
+        (FieldExpr::Static(literal), FieldExpr::Field(Field::Intrinsic(field))) => (turned(*op), field, literal),
+        _ => return None,
+    };
+    let field = match field {
+        Intrinsic::Duration => SpanField::DurationNs,
+        Intrinsic::TraceDuration => SpanField::TraceDurationNs,
         _ => return None,
     };
     let Static::Duration(nanos) = literal else { return None };
-    let (duration, nanos) = (column(&SpanColumn::Field(SpanField::DurationNs)), lit(*nanos));
+    let (duration, nanos) = (column(&SpanColumn::Field(field)), lit(*nanos));
     Some(match op {
         BinaryOp::Eq => duration.eq(nanos),
         BinaryOp::Ne => duration.not_eq(nanos),

@@ -9,6 +9,6 @@ mod whole;
 
 pub use filter::{TraceqlFilter, filter_expr};
 pub use search::{ANSWER_COLUMNS, Condition, SearchPlan, Shown, plan_filters, plan_search};
-pub use spansets::{NUMBERS, SpansetPlan, answer_column};
+pub use spansets::{NUMBERS, Read, SpansetPlan, answer_column};
 pub use tags::{Place, plan_columns};
 pub use whole::{Whole, whole_traces, with_whole};

@@ -14,18 +14,18 @@ use datafusion::{
 use tracehouse_engine::{
     Error, TenantId, TraceId,
     block::{DedicatedColumn, DedicatedScope},
-    scan::{NewestTraces, SpanColumn, SpanField},
+    scan::{NewestTraces, SpanColumn, SpanField, SpansTable},
 };
 use tracehouse_sql::Sessions;
 
 use super::{
     filter::{SPANS, column, filter_expr},
-    spansets::SpansetPlan,
+    spansets::{Read, SpansetPlan},
     whole::{Whole, or_reaching, with_whole},
 };
 use crate::{
     eval::columns_of,
-    spansets::program::{all_filters, is_conjunction, plain_filters},
+    spansets::program::{is_conjunction, plain_filters},
     syntax::{
         Aggregate, Attribute, BinaryOp, Field, FieldExpr, Intrinsic, Pipeline, Query, Relation, Root, ScalarExpr, ScalarFilter, Scope,
         SpansetExpr, SpansetOp, Stage, Static, UnaryOp,
@@ -97,25 +97,21 @@ pub fn plan_search(
     let shown = shown_fields(pipeline);
     let mut columns: Vec<SpanColumn> =
         ANSWER_COLUMNS.into_iter().chain([SpanColumn::TraceServiceStats]).chain(shown.iter().flat_map(|s| columns_of(&s.field))).collect();
-    let filters = all_filters(pipeline);
-    let fields: Vec<SpanColumn> = filters.iter().flat_map(|f| f.fields()).flat_map(columns_of).collect();
     let conjunction = is_conjunction(pipeline);
-    let table = |columns: &[SpanColumn], newest| {
-        let wanted = columns.iter().chain(&fields).cloned();
-        overlapping_spans(sessions, tenant, wanted, range, whole, newest)
-    };
     if let Some(filters) = plain_filters(pipeline) {
         let newest = newest.map(|limit| Arc::new(NewestTraces::new(limit, starts_of(whole))));
-        let mut plan = table(&columns, newest)?;
+        let fields = filters.iter().flat_map(|f| f.fields()).flat_map(columns_of);
+        let wanted = columns.iter().cloned().chain(fields);
+        let mut plan = overlapping_spans(sessions, tenant, wanted, range, whole, |table| table.newest(newest))?;
         for filter in filters {
             plan = kept(plan, filter_expr(filter)?)?;
         }
         let plan = with_whole(plan.project(numbered(&columns))?.build()?, whole)?;
         return Ok(SearchPlan { plan, shown, conjunction, spansets: None });
     }
-    let spansets = SpansetPlan::new(pipeline, &mut columns)?;
-    let plan = with_whole(spansets.plan(pipeline, table(&columns, None)?, numbered(&columns))?, whole)?;
-    Ok(SearchPlan { plan, shown, conjunction, spansets: Some(Arc::new(spansets)) })
+    let spansets = Arc::new(SpansetPlan::new(pipeline, &mut columns)?);
+    let plan = Read { sessions, tenant, range, whole }.rows(pipeline, &spansets, &columns, newest)?;
+    Ok(SearchPlan { plan, shown, conjunction, spansets: Some(spansets) })
 }
 
 /// When traces in several parts start.
@@ -135,7 +131,7 @@ pub fn plan_filters(
 ) -> Result<LogicalPlan, Error> {
     let filters = plain_filters(pipeline).ok_or_else(|| Error::internal("the pipeline does not only filter"))?;
     let fields = filters.iter().flat_map(|f| f.fields()).flat_map(columns_of);
-    let mut plan = overlapping_spans(sessions, tenant, columns.iter().cloned().chain(fields), range, whole, None)?;
+    let mut plan = overlapping_spans(sessions, tenant, columns.iter().cloned().chain(fields), range, whole, |table| table)?;
     for filter in filters {
         plan = kept(plan, filter_expr(filter)?)?;
     }
@@ -152,13 +148,13 @@ pub(super) fn numbered(columns: &[SpanColumn]) -> Vec<Expr> {
     columns.iter().enumerate().map(|(i, c)| column(c).alias(format!("{i}:{}", c.name()))).collect()
 }
 
-/// The table of spans with these columns, without the blocks outside a time range.
+/// The table of spans with these columns, without the blocks outside a time range, with a `change` of what it reads.
 pub(super) fn spans_with(
     sessions: &Sessions,
     tenant: &TenantId,
     columns: impl Iterator<Item = SpanColumn>,
     blocks_within: Option<(i64, i64)>,
-    newest: Option<Arc<NewestTraces>>,
+    change: impl FnOnce(SpansTable) -> SpansTable,
 ) -> Result<LogicalPlanBuilder, Error> {
     let mut extra: Vec<SpanColumn> = Vec::new();
     for wanted in columns {
@@ -166,7 +162,7 @@ pub(super) fn spans_with(
             extra.push(wanted);
         }
     }
-    let table: Arc<dyn TableProvider> = Arc::new(sessions.spans_table(tenant, extra).blocks_within(blocks_within).newest(newest));
+    let table: Arc<dyn TableProvider> = Arc::new(change(sessions.spans_table(tenant, extra).blocks_within(blocks_within)));
     Ok(LogicalPlanBuilder::scan(TableReference::bare(SPANS), provider_as_source(table), None)?)
 }
 
@@ -178,10 +174,10 @@ pub(super) fn overlapping_spans(
     columns: impl Iterator<Item = SpanColumn>,
     range: Option<(i64, i64)>,
     whole: &Whole,
-    newest: Option<Arc<NewestTraces>>,
+    change: impl FnOnce(SpansTable) -> SpansTable,
 ) -> Result<LogicalPlanBuilder, Error> {
     let within = range.map(|range| whole.as_ref().map_or(range, |w| w.widened(range)));
-    let plan = spans_with(sessions, tenant, columns, within, newest)?;
+    let plan = spans_with(sessions, tenant, columns, within, change)?;
     let Some((start, end)) = range else { return Ok(plan) };
     let bound = |condition| or_reaching(condition, whole, (start, end));
     let plan = plan.filter(bound(column(&SpanColumn::Field(SpanField::TraceStartTime)).lt_eq(timestamp(end))))?;

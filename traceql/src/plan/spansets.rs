@@ -1,19 +1,28 @@
 //! A search that looks at whole traces, as a plan: the spans that may have a part in the answer, each with what the program
 //! asks of it, ordered by trace.
 
+use std::{collections::HashMap, sync::Arc};
+
 use datafusion::{
     common::Column,
     logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit},
 };
 use tracehouse_engine::{
-    Error,
-    scan::{SpanColumn, SpanField},
+    Error, TenantId,
+    scan::{NewestTraces, SpanColumn, SpanField, SpansTable, TraceChoice},
 };
+use tracehouse_sql::Sessions;
 
-use super::{ANSWER_COLUMNS, filter::filter_expr, search::kept};
+use super::{
+    ANSWER_COLUMNS, Whole,
+    filter::filter_expr,
+    search::{kept, numbered, overlapping_spans},
+    with_whole,
+};
 use crate::{
     eval::columns_of,
     spansets::{
+        choose::{Put, Survival},
         pipeline::SpanValue,
         program::{Program, entrances},
         structural::Position,
@@ -59,11 +68,10 @@ impl SpansetPlan {
         spans * (size_of::<Position>() + self.program.values.len() * size_of::<SpanValue>())
     }
 
-    /// The rows: of `table`, with `columns` and a column for each filter.
-    pub fn plan(&self, pipeline: &Pipeline, table: LogicalPlanBuilder, mut columns: Vec<Expr>) -> Result<LogicalPlan, Error> {
-        let entrances = entrances(pipeline);
-        let table = entering(table, entrances.as_deref())?;
+    /// The rows of `table` with `columns` and a column for each filter.
+    fn shown(&self, table: LogicalPlanBuilder, pipeline: &Pipeline, mut columns: Vec<Expr>) -> Result<LogicalPlan, Error> {
         // Every row passes a filter through which all came in: it need not be asked again.
+        let entrances = entrances(pipeline);
         let passed = match entrances.as_deref() {
             Some([only]) => only.as_slice(),
             _ => &[],
@@ -72,9 +80,93 @@ impl SpansetPlan {
             let condition = if passed.contains(filter) { lit(true) } else { filter_expr(filter)? };
             columns.push(condition.alias(format!("{}:filter", columns.len())));
         }
-        let order = [SpanField::TraceId, SpanField::StartTime].map(|field| by_name(field).sort(true, false));
-        Ok(table.project(columns)?.sort(order)?.build()?)
+        Ok(table.project(columns)?.build()?)
     }
+}
+
+/// What a plan of whole traces reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Read<'a> {
+    /// The sessions of the query.
+    pub sessions: &'a Sessions,
+    /// Whose spans.
+    pub tenant: &'a TenantId,
+    /// Traces that overlap this range (Unix nanoseconds, inclusive).
+    pub range: Option<(i64, i64)>,
+    /// Traces in several parts.
+    pub whole: &'a Whole,
+}
+
+impl Read<'_> {
+    /// The rows for a program, ordered by trace and start, with `columns` and a column for each filter. Traces that are whole in a
+    /// chunk of the scan come only if they have a part in the answer, and with `newest` if they are new enough; the traces in
+    /// several parts come with all spans that enter.
+    pub fn rows(
+        &self,
+        pipeline: &Pipeline,
+        spansets: &Arc<SpansetPlan>,
+        columns: &[SpanColumn],
+        newest: Option<usize>,
+    ) -> Result<LogicalPlan, Error> {
+        let newest = newest.map(|limit| Arc::new(NewestTraces::new(limit, HashMap::new())));
+        let table = self.chosen(pipeline, spansets, columns, Put::Entering, newest)?;
+        let mut plan = spansets.shown(table, pipeline, numbered(columns))?;
+        if let Some(parts) = self.in_parts(pipeline, spansets, columns)? {
+            plan = LogicalPlanBuilder::from(plan).union(parts)?.build()?;
+        }
+        sorted(plan)
+    }
+
+    /// The spans of traces that are whole in a chunk of the scan, as far as they are to be put out, under their names.
+    pub fn chosen(
+        &self,
+        pipeline: &Pipeline,
+        spansets: &Arc<SpansetPlan>,
+        columns: &[SpanColumn],
+        put: Put,
+        newest: Option<Arc<NewestTraces>>,
+    ) -> Result<LogicalPlanBuilder, Error> {
+        let filter = Survival::filter(pipeline, spansets, put, filter_expr)?;
+        let change = |table: SpansTable| table.newest(newest).filtering_traces(Some(filter)).of_traces(self.choice(false));
+        self.table(pipeline, spansets, columns, &None, change)
+    }
+
+    /// The spans that enter of the traces in several parts, with `columns` and a column for each filter; nothing if there is no
+    /// such trace.
+    pub fn in_parts(&self, pipeline: &Pipeline, spansets: &Arc<SpansetPlan>, columns: &[SpanColumn]) -> Result<Option<LogicalPlan>, Error> {
+        let Some(choice) = self.choice(true) else { return Ok(None) };
+        let table = self.table(pipeline, spansets, columns, self.whole, |table| table.of_traces(Some(choice)))?;
+        let table = entering(table, entrances(pipeline).as_deref())?;
+        Ok(Some(with_whole(spansets.shown(table, pipeline, numbered(columns))?, self.whole)?))
+    }
+
+    fn table(
+        &self,
+        pipeline: &Pipeline,
+        spansets: &SpansetPlan,
+        columns: &[SpanColumn],
+        whole: &Whole,
+        change: impl FnOnce(SpansTable) -> SpansTable,
+    ) -> Result<LogicalPlanBuilder, Error> {
+        let entrances = entrances(pipeline).unwrap_or_default();
+        let asked = spansets.program.filters.iter().chain(entrances.iter().flatten()).flat_map(|f| f.fields()).flat_map(columns_of);
+        let of_program = spansets.fields.iter().flat_map(columns_of);
+        let all = columns.iter().cloned().chain(of_program).chain(asked);
+        overlapping_spans(self.sessions, self.tenant, all, self.range, whole, change)
+    }
+
+    /// The traces in several parts only, or all others.
+    fn choice(&self, only: bool) -> Option<TraceChoice> {
+        let whole = self.whole.as_ref()?;
+        let ids = whole.iter().filter_map(|(id, _)| id.parse().ok()).collect();
+        Some(TraceChoice { ids: Arc::new(ids), only })
+    }
+}
+
+/// Ordered by trace, and within it by start.
+pub fn sorted(plan: LogicalPlan) -> Result<LogicalPlan, Error> {
+    let order = [SpanField::TraceId, SpanField::StartTime].map(|field| by_name(field).sort(true, false));
+    Ok(LogicalPlanBuilder::from(plan).sort(order)?.build()?)
 }
 
 /// The rows that meet one of these conditions, each a conjunction; all rows if nothing is asked.

@@ -3,11 +3,15 @@
 //! ```text
 //! rows ordered by trace --chunks--> whole traces --evaluate--> columns as values (rows) --> run the program (pipeline)
 //! ```
+//! Traces that are whole in a chunk of the scan are judged there first (`choose`), so that rows come of those only that have a
+//! part in the answer.
+//!
 //! Filters are columns of the plan already, and so are the places in the tree, those of traces in several parts included
 //! (`plan::whole`); only what needs several spans at once is done here. One trace must fit into the memory of the query: what
 //! is held is reserved from its pool.
 
 pub mod aggregate;
+pub mod choose;
 mod chunks;
 mod exec;
 pub mod pipeline;

@@ -81,6 +81,10 @@ impl Spans {
             }
             Combine::Binary { op, lhs, rhs } => {
                 for spanset in spansets {
+                    if let Some(spans) = self.filtered(expr, &spanset.spans) {
+                        out.push(Spanset { spans, ..spanset });
+                        continue;
+                    }
                     let left = self.combine(lhs, vec![spanset.clone()])?;
                     let right = self.combine(rhs, vec![spanset.clone()])?;
                     out.push(spanset.with_spans(self.operator(*op, left, right)?));
@@ -89,6 +93,25 @@ impl Spans {
         }
         out.retain(|s| !s.spans.is_empty());
         Ok(out)
+    }
+
+    /// What a combination of filters alone keeps of some spans; nothing is said if it has pipelines.
+    fn filtered(&self, expr: &Combine, spans: &[u32]) -> Option<Vec<u32>> {
+        match expr {
+            Combine::Pipeline(_) => None,
+            Combine::Filter(filter) => {
+                let passing = &self.filters[*filter];
+                Some(spans.iter().copied().filter(|span| passing.value(*span as usize)).collect())
+            }
+            Combine::Binary { op, lhs, rhs } => {
+                let (left, right) = (self.filtered(lhs, spans)?, self.filtered(rhs, spans)?);
+                Some(match op {
+                    SpansetOp::And if left.is_empty() || right.is_empty() => Vec::new(),
+                    SpansetOp::And | SpansetOp::Or => structural::union(&left, &right),
+                    SpansetOp::Structural(relation, form) => structural::apply(*relation, *form, &left, &right, &self.positions),
+                })
+            }
+        }
     }
 
     fn operator(&self, op: SpansetOp, left: Vec<Spanset>, right: Vec<Spanset>) -> Result<Vec<u32>> {

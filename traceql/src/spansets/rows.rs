@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
-    array::{AsArray, Int32Array, RecordBatch},
+    array::{ArrayRef, AsArray, Int32Array, RecordBatch},
     datatypes::Int32Type,
 };
 use tracehouse_engine::{Error, Result};
@@ -51,18 +51,20 @@ impl Rows {
         let positions = (0..chunk.num_rows())
             .map(|row| Position { left: left.value(row), right: right.value(row), parent: parent.value(row) })
             .collect();
-        Ok(Spans { filters, values: self.values(chunk)?, positions })
+        let values = self.values(&chunk.columns()[self.spansets.numbers_at + NUMBERS.len()..], chunk.num_rows())?;
+        Ok(Spans { filters, values, positions })
     }
 
-    fn values(&self, chunk: &RecordBatch) -> Result<Vec<Vec<SpanValue>>> {
-        let mut at = self.spansets.numbers_at + NUMBERS.len();
+    /// The program's values of so many spans, of the columns of its fields (others may follow).
+    pub fn values(&self, columns: &[ArrayRef], spans: usize) -> Result<Vec<Vec<SpanValue>>> {
+        let mut rest = columns;
         let mut fields = HashMap::new();
         for field in &self.spansets.fields {
-            let own = columns_of(field).len();
-            fields.insert(field, single_values_of(field, &chunk.columns()[at..at + own])?);
-            at += own;
+            let (own, others) = rest.split_at_checked(columns_of(field).len()).ok_or_else(|| wrong("value"))?;
+            fields.insert(field, single_values_of(field, own)?);
+            rest = others;
         }
-        let rows = eval::Rows { count: chunk.num_rows(), fields, regexes: &self.regexes };
+        let rows = eval::Rows { count: spans, fields, regexes: &self.regexes };
         let value = |expr: &FieldExpr, row| match expr {
             FieldExpr::Field(field) if is_service_name(field) => rows.value(expr, row).map(|mut name| {
                 as_service_name(&mut name);
@@ -71,7 +73,7 @@ impl Rows {
             _ => rows.value(expr, row),
         };
         let all = self.spansets.program.values.iter();
-        Ok(all.map(|expr| (0..chunk.num_rows()).map(|row| value(expr, row)).collect()).collect())
+        Ok(all.map(|expr| (0..spans).map(|row| value(expr, row)).collect()).collect())
     }
 
     fn number<'b>(&self, chunk: &'b RecordBatch, which: usize) -> Result<&'b Int32Array> {

@@ -18,7 +18,7 @@ use tracehouse_engine::{
 use tracehouse_sql::Sessions;
 
 use crate::{
-    plan::{Whole, metrics::survivors_table, plan_filters, whole_traces},
+    plan::{Read, Whole, metrics::survivors_table, plan_filters, whole_traces},
     spansets::program::plain_filters,
     syntax::{Pipeline, Query, Root},
 };
@@ -48,7 +48,8 @@ impl SearchTable {
         match plain_filters(pipeline) {
             Some(_) => self.filtered(pipeline, whole),
             None => {
-                let table = survivors_table(&self.sessions, &self.tenant, pipeline, columns(), self.range, whole)?.numbered();
+                let read = Read { sessions: &self.sessions, tenant: &self.tenant, range: self.range, whole };
+                let table = survivors_table(read, pipeline, columns())?.numbered();
                 Ok(LogicalPlanBuilder::scan(TableReference::bare(super::NAME), provider_as_source(Arc::new(table)), None)?.build()?)
             }
         }

@@ -19,7 +19,7 @@ use tracehouse_sql::Sessions;
 
 use super::{
     super::{
-        Whole,
+        Read, Whole,
         filter::{column, filter_expr},
     },
     FieldFunction, Kind, fields_of, scan, stored_whole,
@@ -49,7 +49,10 @@ pub fn plan_exemplars(sessions: &Sessions, tenant: &TenantId, series: &Series, s
     let (first, last) = (starts.iter().min().copied().unwrap_or(0), starts.iter().max().copied().unwrap_or(0));
     let source = match &filters {
         Some(_) => scan(sessions, tenant, fields.iter().flat_map(columns_of))?,
-        None => survivors(sessions, tenant, &series.pipeline, fields.iter().flat_map(columns_of), (first, last), whole)?,
+        None => {
+            let read = Read { sessions, tenant, range: Some((first, last)), whole };
+            survivors(read, &series.pipeline, fields.iter().flat_map(columns_of))?
+        }
     };
     let plan = LogicalPlanBuilder::from(source)
         .filter(time().gt_eq(timestamp(first)).and(time().lt_eq(timestamp(last))))?

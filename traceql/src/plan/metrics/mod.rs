@@ -28,7 +28,7 @@ pub use functions::{as_service_name, exponent, float64, int32, int64, is_service
 pub use key::{decode, encode};
 
 use super::{
-    Whole,
+    Read, Whole,
     filter::{SPANS, column, filter_expr},
     whole::is_of_trace,
     with_whole,
@@ -37,7 +37,7 @@ use crate::{
     eval::columns_of,
     metrics::time::Intervals,
     spansets::program::plain_filters,
-    syntax::{Field, FieldExpr, MetricsFn, Series},
+    syntax::{Field, FieldExpr, Intrinsic, MetricsFn, Series},
 };
 use functions::{FieldFunction, IntervalFunction, Kind};
 use survivors::survivors;
@@ -108,7 +108,7 @@ pub fn plan_series(
         shown.push(column(&SpanColumn::Field(SpanField::StartTime)).alias("start_time"));
     }
     let mut rows = LogicalPlanBuilder::from(source).project(shown)?;
-    if field.is_some() {
+    if field.is_some_and(|field| kind != Kind::Number || !always_a_number(field)) {
         rows = rows.filter(col("value").is_not_null())?;
     }
     let mut states = Vec::new();
@@ -143,7 +143,10 @@ fn counted(
 ) -> Result<LogicalPlan> {
     match plain_filters(&series.pipeline) {
         Some(filters) => matching(between(scan(sessions, tenant, columns)?, intervals)?, &filters),
-        None => between(survivors(sessions, tenant, &series.pipeline, columns, (intervals.start, intervals.end()), whole)?, intervals),
+        None => {
+            let read = Read { sessions, tenant, range: Some((intervals.start, intervals.end())), whole };
+            between(survivors(read, &series.pipeline, columns)?, intervals)
+        }
     }
 }
 
@@ -156,6 +159,11 @@ fn stored_whole(plan: LogicalPlan, series: &Series, whole: &Whole) -> Result<Log
 pub fn needs_whole(series: &Series) -> bool {
     let Some(filters) = plain_filters(&series.pipeline) else { return true };
     matches!(series.function, MetricsFn::Compare(_)) || fields_of(series, &filters).iter().flat_map(columns_of).any(|c| is_of_trace(&c))
+}
+
+/// Whether each span has a number for a field.
+fn always_a_number(field: &Field) -> bool {
+    matches!(field, Field::Intrinsic(Intrinsic::Duration | Intrinsic::TraceDuration))
 }
 
 /// All fields a series looks at: in its filters, its labels, its function.

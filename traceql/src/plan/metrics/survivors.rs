@@ -9,56 +9,55 @@ use datafusion::{
     logical_expr::{LogicalPlan, LogicalPlanBuilder},
 };
 use tracehouse_engine::{
-    Result, TenantId,
+    Result,
     scan::{SpanColumn, SpanField, schema_of},
 };
-use tracehouse_sql::Sessions;
 
 use super::super::{
-    ANSWER_COLUMNS, SpansetPlan, Whole,
-    filter::SPANS,
-    search::{numbered, overlapping_spans},
-    with_whole,
+    ANSWER_COLUMNS, Read, SpansetPlan,
+    filter::{SPANS, column},
+    spansets::sorted,
 };
 use crate::{
-    eval::columns_of,
-    spansets::{SpansetTable, program::all_filters},
+    spansets::{SpansetTable, choose::Put},
     syntax::Pipeline,
 };
 
-/// The spans of the traces that overlap `range`, as far as they survive `pipeline`: their start, trace id and these columns.
-pub fn survivors(
-    sessions: &Sessions,
-    tenant: &TenantId,
-    pipeline: &Pipeline,
-    columns: impl IntoIterator<Item = SpanColumn>,
-    range: (i64, i64),
-    whole: &Whole,
-) -> Result<LogicalPlan> {
+/// The spans that survive `pipeline`: their start, trace id and these columns. Those of a trace that is whole in a chunk of the
+/// scan come from there; traces in several parts are put together.
+pub fn survivors(read: Read<'_>, pipeline: &Pipeline, columns: impl IntoIterator<Item = SpanColumn>) -> Result<LogicalPlan> {
     let first = [SpanField::StartTime, SpanField::TraceId].map(SpanColumn::Field);
-    let table = survivors_table(sessions, tenant, pipeline, first.into_iter().chain(columns), Some(range), whole)?;
-    Ok(LogicalPlanBuilder::scan(TableReference::bare(SPANS), provider_as_source(Arc::new(table)), None)?.build()?)
+    let shown = each_once(first.into_iter().chain(columns));
+    let (all, spansets) = program_of(pipeline, &shown)?;
+    let chosen = read.chosen(pipeline, &spansets, &shown, Put::Surviving, None)?;
+    let Some(parts) = read.in_parts(pipeline, &spansets, &all)? else { return Ok(chosen.build()?) };
+    let table = SpansetTable::new(pipeline.to_string(), sorted(parts)?, spansets, ANSWER_COLUMNS.len(), schema_of(&shown));
+    let parts = LogicalPlanBuilder::scan(TableReference::bare(SPANS), provider_as_source(Arc::new(table)), None)?.build()?;
+    let chosen = chosen.project(shown.iter().map(column).collect::<Vec<_>>())?;
+    Ok(chosen.union(parts)?.alias(SPANS)?.build()?)
 }
 
-/// The spans that survive `pipeline` with these columns, each of them once.
-pub fn survivors_table(
-    sessions: &Sessions,
-    tenant: &TenantId,
-    pipeline: &Pipeline,
-    columns: impl IntoIterator<Item = SpanColumn>,
-    range: Option<(i64, i64)>,
-    whole: &Whole,
-) -> Result<SpansetTable> {
-    let mut shown: Vec<SpanColumn> = Vec::new();
-    for wanted in columns {
-        if !shown.contains(&wanted) {
-            shown.push(wanted);
-        }
-    }
+/// The spans that survive `pipeline` with these columns, each of them once, trace by trace.
+pub fn survivors_table(read: Read<'_>, pipeline: &Pipeline, columns: impl IntoIterator<Item = SpanColumn>) -> Result<SpansetTable> {
+    let shown = each_once(columns);
+    let (all, spansets) = program_of(pipeline, &shown)?;
+    let plan = read.rows(pipeline, &spansets, &all, None)?;
+    Ok(SpansetTable::new(pipeline.to_string(), plan, spansets, ANSWER_COLUMNS.len(), schema_of(&shown)))
+}
+
+/// The program of a pipeline, and the columns of its rows: the shown ones follow [`ANSWER_COLUMNS`].
+fn program_of(pipeline: &Pipeline, shown: &[SpanColumn]) -> Result<(Vec<SpanColumn>, Arc<SpansetPlan>)> {
     let mut columns: Vec<SpanColumn> = ANSWER_COLUMNS.into_iter().chain(shown.iter().cloned()).collect();
     let spansets = SpansetPlan::new(pipeline, &mut columns)?;
-    let filtered = all_filters(pipeline).into_iter().flat_map(|f| f.fields()).flat_map(columns_of);
-    let table = overlapping_spans(sessions, tenant, columns.iter().cloned().chain(filtered), range, whole, None)?;
-    let plan = with_whole(spansets.plan(pipeline, table, numbered(&columns))?, whole)?;
-    Ok(SpansetTable::new(pipeline.to_string(), plan, Arc::new(spansets), ANSWER_COLUMNS.len(), schema_of(&shown)))
+    Ok((columns, Arc::new(spansets)))
+}
+
+fn each_once(columns: impl IntoIterator<Item = SpanColumn>) -> Vec<SpanColumn> {
+    let mut all: Vec<SpanColumn> = Vec::new();
+    for wanted in columns {
+        if !all.contains(&wanted) {
+            all.push(wanted);
+        }
+    }
+    all
 }
