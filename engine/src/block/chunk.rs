@@ -24,7 +24,7 @@ use super::{
 use crate::{
     error::{Error, Result},
     scan::{
-        AttributeScope, ChunkSource, ChunkStats, ChunkTraces, CodedColumn, SpanChunk, SpanColumn, SpanField, ValueTest, attributes_to_json,
+        AttributeScope, ChunkSource, ChunkStats, ChunkTraces, CodedColumn, Passing, SpanChunk, SpanColumn, SpanField, ValueTest, attributes_to_json,
         events_to_json, links_to_json,
     },
     store::request_cost,
@@ -62,7 +62,7 @@ impl ChunkSource for RowGroupSource {
         let traces = self.block.trace_count(self.row_group)?;
         let rows = Rows::new(self.block.clone(), self.row_group, traces);
         let stats = ChunkStats { traces: traces as u64, ..ChunkStats::default() };
-        let mut chunk = RowGroupChunk { rows, loaded: HashSet::new(), coded: HashMap::new(), spans: 0, stats };
+        let mut chunk = RowGroupChunk { rows, loaded: HashSet::new(), in_part: HashMap::new(), coded: HashMap::new(), spans: 0, stats };
         chunk.spans = match self.span_count()? {
             Some(spans) => spans,
             None => {
@@ -97,6 +97,8 @@ fn bounds(chunk: &ColumnChunkMetaData) -> Option<(i64, i64)> {
 struct RowGroupChunk {
     rows: Rows,
     loaded: HashSet<SpanColumn>,
+    /// Attributes of which only values that may pass are loaded.
+    in_part: HashMap<SpanColumn, Passing>,
     coded: HashMap<SpanColumn, Option<CodedColumn>>,
     spans: usize,
     stats: ChunkStats,
@@ -208,21 +210,31 @@ impl SpanChunk for RowGroupChunk {
     }
 
     async fn load(&mut self, columns: &[SpanColumn]) -> Result<()> {
-        let new: Vec<&SpanColumn> = columns.iter().filter(|c| !self.loaded.contains(*c)).collect();
-        let mut first: Vec<String> = new.iter().flat_map(|c| self.leaves(c)).collect();
+        let all: Vec<_> = columns.iter().map(|c| (c.clone(), Passing::ANYTHING)).collect();
+        self.load_passing(&all).await
+    }
+
+    async fn load_passing(&mut self, columns: &[(SpanColumn, Passing)]) -> Result<()> {
+        let new: Vec<&(SpanColumn, Passing)> = columns.iter().filter(|(c, _)| !self.loaded.contains(c)).collect();
+        let mut first: Vec<String> = new.iter().flat_map(|(c, _)| self.leaves(c)).collect();
         if !new.is_empty() {
             first.push(self.rows.shape_leaf().to_owned()); // even what traces have once is given for each span
         }
         self.fetch(&first).await?;
         // Values of generic attributes are worth fetching only if the key is there at all.
         let mut values = BTreeSet::new();
-        for column in &new {
+        for (column, passing) in &new {
             if let (SpanColumn::Attribute { scope, key }, None) = (column, legacy::leaves(&self.rows, column)) {
-                values.extend(value_leaves(&self.rows, *scope, key)?);
+                values.extend(value_leaves(&self.rows, *scope, key, *passing)?);
             }
         }
         self.fetch(&values.into_iter().collect::<Vec<_>>()).await?;
-        self.loaded.extend(new.into_iter().cloned());
+        for (column, passing) in new.into_iter().cloned() {
+            match column {
+                SpanColumn::Attribute { .. } if passing != Passing::ANYTHING => self.in_part.insert(column, passing).map(drop),
+                _ => self.loaded.insert(column).then_some(()),
+            };
+        }
         Ok(())
     }
 
@@ -253,12 +265,24 @@ impl SpanChunk for RowGroupChunk {
         Ok(Some(ChunkTraces { traces, first_spans }))
     }
 
+    fn coded_passing(&mut self, column: &SpanColumn, passing: Passing) -> Result<Option<CodedColumn>> {
+        if self.loaded.contains(column) {
+            return self.coded(column);
+        }
+        let here = self.in_part.get(column).is_some_and(|here| here.covers(passing));
+        if !here {
+            return Ok(None);
+        }
+        self.checked_spans()?;
+        coded(&mut self.rows, column, passing)
+    }
+
     fn coded(&mut self, column: &SpanColumn) -> Result<Option<CodedColumn>> {
         self.checked_shape(column)?;
         if let Some(known) = self.coded.get(column) {
             return Ok(known.clone());
         }
-        let made = coded(&mut self.rows, column)?;
+        let made = coded(&mut self.rows, column, Passing::ANYTHING)?;
         self.coded.insert(column.clone(), made.clone());
         Ok(made)
     }
@@ -288,6 +312,11 @@ impl RowGroupChunk {
         if !self.loaded.contains(column) {
             return Err(Error::internal(format!("column {} is used before it is loaded", column.name())));
         }
+        self.checked_spans()
+    }
+
+    /// The shape, if it has as many spans as are due.
+    fn checked_spans(&mut self) -> Result<Arc<Shape>> {
         let shape = self.rows.shape()?;
         if shape.count(depth::SPAN) != self.spans {
             let (found, due) = (shape.count(depth::SPAN), self.spans);

@@ -8,7 +8,6 @@ use arrow::{
     compute::cast,
     datatypes::{DataType, Int32Type},
 };
-use parquet::file::statistics::Statistics;
 
 use super::{
     attributes::{SERVICE_NAME, SERVICE_NAME_LEAF, any_texts, coded_attribute, key_leaf, value_leaf},
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    scan::{AttributeScope, CodedColumn, SpanColumn, SpanField, ValueTest, any_value_type, kind_text, status_text},
+    scan::{AttributeScope, CodedColumn, Passing, SpanColumn, SpanField, ValueTest, any_value_type, kind_text, status_text},
 };
 
 /// The most different numbers of kinds and statuses that are given codes.
@@ -39,8 +38,9 @@ fn text_leaf(field: SpanField) -> Option<(&'static str, u32)> {
     leaves(field).first().map(|leaf| (*leaf, at))
 }
 
-/// A loaded column in codes; `None` if it has too many values for that or is of a kind that has none.
-pub(super) fn coded(rows: &mut Rows, column: &SpanColumn) -> Result<Option<CodedColumn>> {
+/// A loaded column in codes; `None` if it has too many values for that or is of a kind that has none. Attribute values that are
+/// not `passing` may be left out.
+pub(super) fn coded(rows: &mut Rows, column: &SpanColumn, passing: Passing) -> Result<Option<CodedColumn>> {
     if legacy::leaves(rows, column).is_some() {
         return Ok(None);
     }
@@ -58,7 +58,7 @@ pub(super) fn coded(rows: &mut Rows, column: &SpanColumn) -> Result<Option<Coded
             (field_values(*field, &values)?, codes.iter().map(|c| *c as u32).collect(), at)
         }
         SpanColumn::Attribute { scope, key } if !scope.is_repeated() => {
-            let Some((values, codes)) = coded_attribute(rows, *scope, key)? else { return Ok(None) };
+            let Some((values, codes)) = coded_attribute(rows, *scope, key, passing)? else { return Ok(None) };
             (values.into_array()?, codes.into(), scope_path(*scope).1)
         }
         _ => return Ok(None),
@@ -142,7 +142,7 @@ fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test: &Valu
     }
     for (path, int) in columns {
         let verdict = match int {
-            true if test.passing.ints && !is_empty(rows, path)? => Verdict::Possible,
+            true if test.passing.ints && !rows.is_empty(path)? => Verdict::Possible,
             false if test.passing.strings => texts_excluded(rows, path, test)?,
             _ => Verdict::Excluded,
         };
@@ -156,7 +156,7 @@ fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test: &Valu
         Known::Entries(_) | Known::Unknown => {}
     }
     for (leaf, wanted) in [("ValueInt", test.passing.ints), ("ValueDouble", test.passing.doubles), ("ValueBool", test.passing.bools)] {
-        if wanted && !is_empty(rows, &value_leaf(scope, leaf))? {
+        if wanted && !rows.is_empty(&value_leaf(scope, leaf))? {
             return Ok(Verdict::Possible);
         }
     }
@@ -188,18 +188,11 @@ enum Known {
 }
 
 fn dictionary(rows: &Rows, path: &str) -> Result<Known> {
-    if is_empty(rows, path)? {
+    if rows.is_empty(path)? {
         return Ok(Known::Entries(StringArray::new_null(0)));
     }
     if let Some(range) = rows.dictionary_range(path)? {
         return Ok(Known::Needs(Verdict::Needs(path.to_owned(), range)));
     }
     Ok(if rows.is_here(path) { rows.dictionary(path)?.map_or(Known::Unknown, Known::Entries) } else { Known::Unknown })
-}
-
-/// Whether the footer says that a leaf has no value at all.
-fn is_empty(rows: &Rows, path: &str) -> Result<bool> {
-    let (_, chunk) = rows.chunk(path)?;
-    let nulls = chunk.statistics().and_then(Statistics::null_count_opt);
-    Ok(nulls.is_some_and(|nulls| i64::try_from(nulls) == Ok(chunk.num_values())))
 }

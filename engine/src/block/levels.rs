@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// Levels that are counted at a time: below 256, so that a byte can count them, and whole vectors of most machines.
 pub(super) const COUNTED_AT_ONCE: usize = 192;
 
-fn cut_off() -> Error {
+pub(super) fn cut_off() -> Error {
     Error::data("encoded numbers are cut off")
 }
 
@@ -204,6 +204,25 @@ pub(super) fn decode_codes(bytes: &[u8], limit: usize, count: usize, out: &mut V
     let last = i32::try_from(limit).unwrap_or(i32::MAX).wrapping_sub(1);
     let signs = out[start..].iter().fold(0, |signs, code| signs | code | last.wrapping_sub(*code));
     if signs >= 0 { Ok(()) } else { Err(out_of_dictionary(limit)) }
+}
+
+/// The same for dictionaries of at most 256 entries.
+pub(super) fn decode_small_codes(bytes: &[u8], limit: usize, count: usize, out: &mut Vec<u8>) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    let (width, bytes) = codes_of(bytes)?;
+    let start = out.len();
+    if width > u8::BITS {
+        // Wider than it need be.
+        let mut wide: Vec<i32> = Vec::new();
+        decode_hybrid(bytes, width, count, &mut wide)?;
+        out.extend(wide.iter().map(|code| *code as u8));
+        return if wide.iter().all(|code| (*code as u32 as usize) < limit) { Ok(()) } else { Err(out_of_dictionary(limit)) };
+    }
+    decode_hybrid(bytes, width, count, out)?;
+    let highest = out[start..].iter().copied().fold(0, u8::max);
+    if usize::from(highest) < limit { Ok(()) } else { Err(out_of_dictionary(limit)) }
 }
 
 /// Decodes those of `count` dictionary codes that are at `positions`, ascending and below `count`, like [`decode_codes`].

@@ -13,9 +13,11 @@ mod decompress;
 mod delta;
 mod fields;
 mod index;
+mod keys;
 mod leaf;
 mod leaves;
 mod legacy;
+mod level_bits;
 mod levels;
 mod meta;
 mod owners;
@@ -42,6 +44,8 @@ pub use writer::write_block;
 
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod key_tests;
 #[cfg(test)]
 mod leaf_tests;
 #[cfg(test)]

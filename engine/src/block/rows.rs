@@ -13,10 +13,11 @@ use arrow::{
 use bytes::Bytes;
 use parquet::{
     basic::{Encoding, EncodingMask},
-    file::metadata::ColumnChunkMetaData,
+    file::{metadata::ColumnChunkMetaData, statistics::Statistics},
 };
 
 use super::{
+    keys::{Hits, Keys, Picked, pick},
     leaf::{Leaf, LeafPages},
     leaves::{LeafColumn, depth},
     pages::CHUNK_ENTRIES_MAX,
@@ -60,13 +61,24 @@ pub(super) struct Rows {
     /// Dictionaries that were fetched by themselves: their pages, and what is in them.
     dictionaries: HashMap<String, (Bytes, StringArray)>,
     decoded: HashMap<String, Arc<Leaf>>,
+    /// Keys of generic attributes, where they can be searched as codes.
+    keys: HashMap<String, Option<Arc<Keys>>>,
     shape: Option<Arc<Shape>>,
 }
 
 impl Rows {
     /// Nothing fetched yet. `traces` is the number of rows that will be.
     pub fn new(block: Arc<BlockReader>, row_group: usize, traces: usize) -> Self {
-        Self { block, row_group, traces, fetched: HashMap::new(), dictionaries: HashMap::new(), decoded: HashMap::new(), shape: None }
+        Self {
+            block,
+            row_group,
+            traces,
+            fetched: HashMap::new(),
+            dictionaries: HashMap::new(),
+            decoded: HashMap::new(),
+            keys: HashMap::new(),
+            shape: None,
+        }
     }
 
     /// The block these rows are of.
@@ -218,6 +230,32 @@ impl Rows {
             return Ok(single.then(|| (leaf.values.clone(), Some(present))));
         }
         self.with_pages(path, |pages| pages.decode_optional(due))
+    }
+
+    /// The keys of generic attributes; `None` if they cannot be searched as codes, or are decoded as a leaf already.
+    pub fn keys(&mut self, path: &str) -> Result<Option<Arc<Keys>>> {
+        if self.decoded.contains_key(path) || self.fetched.get(path).is_none_or(|f| f.row.is_some()) {
+            return Ok(None);
+        }
+        if let Some(known) = self.keys.get(path) {
+            return Ok(known.clone());
+        }
+        let owners = self.owner_count(path)?;
+        let keys = self.with_pages(path, |pages| Keys::decode(&pages, owners))?.map(Arc::new);
+        self.keys.insert(path.to_owned(), keys.clone());
+        Ok(keys)
+    }
+
+    /// The values that attributes found among `keys` have in a leaf of values.
+    pub fn picked(&self, path: &str, keys: &Keys, hits: &Hits) -> Result<Picked> {
+        self.with_pages(path, |pages| pick(&pages, keys.entries(), &hits.entries))
+    }
+
+    /// Whether the footer says that a leaf has no value at all.
+    pub fn is_empty(&self, path: &str) -> Result<bool> {
+        let (_, chunk) = self.chunk(path)?;
+        let nulls = chunk.statistics().and_then(Statistics::null_count_opt);
+        Ok(nulls.is_some_and(|nulls| i64::try_from(nulls) == Ok(chunk.num_values())))
     }
 
     /// The dictionary of a text leaf, if all its values are in it. Decodes no values.

@@ -175,7 +175,7 @@ impl ChunkQueue {
             self.counters.add(chunk.stats());
             return Ok(None);
         }
-        chunk.load(&self.filter.columns(chunk.as_ref())).await?;
+        chunk.load_passing(&self.filter.columns(chunk.as_ref())).await?;
         let spans = {
             let _timer = self.baseline.elapsed_compute().timer();
             let mask = self.filter.select(chunk.as_mut()).await?;
