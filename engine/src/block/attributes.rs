@@ -73,7 +73,7 @@ pub(super) fn key_leaf(scope: AttributeScope) -> String {
 }
 
 /// Whether a generic attribute may have this key.
-fn has_key(rows: &Rows, scope: AttributeScope, key: &str) -> Result<bool> {
+pub(super) fn has_key(rows: &Rows, scope: AttributeScope, key: &str) -> Result<bool> {
     Ok(rows.dictionary(&key_leaf(scope))?.is_none_or(|dictionary| !codes_of(&dictionary, key).is_empty()))
 }
 
@@ -196,7 +196,7 @@ fn owner_count(rows: &mut Rows, scope: AttributeScope) -> Result<usize> {
     Ok(match scope {
         AttributeScope::Event => rows.leaf(head::EVENTS)?.values.len(),
         AttributeScope::Link => rows.leaf(head::LINKS)?.values.len(),
-        _ => rows.shape()?.count(scope_path(scope).1),
+        _ => rows.count(scope_path(scope).1)?,
     })
 }
 

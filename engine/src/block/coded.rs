@@ -3,14 +3,16 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, DictionaryArray, Int32Array, StringArray, new_null_array},
+    array::{Array, ArrayRef, DictionaryArray, Int32Array, StringArray, TimestampNanosecondArray, new_null_array},
     buffer::ScalarBuffer,
     compute::cast,
     datatypes::{DataType, Int32Type},
 };
 
 use super::{
+    attribute_json,
     attributes::{SERVICE_NAME, SERVICE_NAME_LEAF, any_texts, coded_attribute, key_leaf, value_leaf},
+    chunk::{SPAN_START_LEAF, bounds},
     fields::{identity_dictionary, leaves},
     leaves::{depth, scope_path},
     legacy,
@@ -19,11 +21,16 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    scan::{AttributeScope, CodedColumn, Passing, SpanColumn, SpanField, ValueTest, any_value_type, kind_text, status_text},
+    scan::{
+        AttributeScope, CodedColumn, Passing, SpanColumn, SpanField, ValueTest, any_value_type, kind_text, rounded_end, rounded_start,
+        status_text,
+    },
 };
 
 /// The most different numbers of kinds and statuses that are given codes.
 const NUMBERS_MAX: i64 = 256;
+/// The most intervals that rounded start times are given codes for.
+const INTERVALS_MAX: u32 = 16 * 1024;
 
 /// The text leaf that a field is, and the depth of what has one value of it.
 fn text_leaf(field: SpanField) -> Option<(&'static str, u32)> {
@@ -61,13 +68,23 @@ pub(super) fn coded(rows: &mut Rows, column: &SpanColumn, passing: Passing) -> R
             let Some((values, codes)) = coded_attribute(rows, *scope, key, passing)? else { return Ok(None) };
             (values.into_array()?, codes.into(), scope_path(*scope).1)
         }
+        SpanColumn::RoundedStart { seconds } => match rounded_starts(rows, *seconds)? {
+            Some((values, codes)) => (values, codes, depth::SPAN),
+            None => return Ok(None),
+        },
+        SpanColumn::AttributeJson { scope, key } => {
+            let at = scope_path(*scope).1;
+            let count = rows.count(at)?;
+            let (texts, codes) = attribute_json::coded(rows, *scope, key, count)?;
+            (Arc::new(texts), codes, at)
+        }
         _ => return Ok(None),
     };
-    let shape = rows.shape()?;
-    if codes.len() != shape.count(at) {
-        return Err(Error::internal(format!("{} codes for {} things", codes.len(), shape.count(at))));
+    let due = rows.count(at)?;
+    if codes.len() != due {
+        return Err(Error::internal(format!("{} codes for {due} things", codes.len())));
     }
-    let starts = (at < depth::SPAN).then(|| shape.first_spans(at));
+    let starts = if at < depth::SPAN { Some(rows.shape()?.first_spans(at)) } else { None };
     Ok(Some(CodedColumn { values, codes, starts }))
 }
 
@@ -102,6 +119,34 @@ fn small_numbers(rows: &mut Rows, field: SpanField) -> Result<Option<(ArrayRef, 
     Ok(Some((values, numbers.iter().map(|n| *n as u32).collect())))
 }
 
+/// The leaf of start times rounded to intervals of so many seconds.
+pub(super) fn rounded_leaf(seconds: u32) -> String {
+    format!("rs.ss.Spans.StartTimeRounded{seconds}")
+}
+
+/// The intervals, first and last, in which the spans start, if the footer tells and they are not too many.
+pub(super) fn rounded_bounds(rows: &Rows, seconds: u32) -> Option<(u32, u32)> {
+    let (min, max) = bounds(rows.chunk(SPAN_START_LEAF).ok()?.1)?;
+    // Of the time 0 it is not told whether it lies before the first interval.
+    if min == 0 || !rows.exists(&rounded_leaf(seconds)) {
+        return None;
+    }
+    let of = |time: i64| rounded_start(time as u64, seconds.into());
+    Some((of(min), of(max))).filter(|(first, last)| last - first < INTERVALS_MAX)
+}
+
+/// Rounded start times in codes; `None` if they are not those of the start times.
+fn rounded_starts(rows: &mut Rows, seconds: u32) -> Result<Option<(ArrayRef, ScalarBuffer<u32>)>> {
+    let Some((first, last)) = rounded_bounds(rows, seconds) else { return Ok(None) };
+    let numbers = rows.int32(&rounded_leaf(seconds))?;
+    let codes: Vec<u32> = numbers.iter().map(|n| (*n as u32).wrapping_sub(first)).collect();
+    if codes.iter().fold(0, |max, code| max.max(*code)) > last - first {
+        return Ok(None);
+    }
+    let ends = TimestampNanosecondArray::from_iter_values((first..=last).map(|n| rounded_end(n, seconds)));
+    Ok(Some((Arc::new(ends.with_timezone("UTC")), codes.into())))
+}
+
 /// What is to be done next to find out whether any span of a row group can pass a test of one column.
 pub(super) enum Verdict {
     /// No span can.
@@ -127,6 +172,13 @@ pub(super) fn excluded(rows: &Rows, column: &SpanColumn, test: &ValueTest<'_>) -
             }
         }
         SpanColumn::Attribute { scope, key } if !scope.is_repeated() => attribute_excluded(rows, *scope, key, test),
+        SpanColumn::AttributeJson { scope, key } => {
+            // Where nothing has the attribute all have the same text.
+            match test.passes_any(&attribute_json::none())? {
+                true => Ok(Verdict::Possible),
+                false => absent(rows, *scope, key),
+            }
+        }
         _ => Ok(Verdict::Possible),
     }
 }
@@ -161,6 +213,24 @@ fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test: &Valu
         }
     }
     if test.passing.strings { texts_excluded(rows, &value_leaf(scope, "Value"), test) } else { Ok(Verdict::Excluded) }
+}
+
+/// Whether nothing has an attribute, and so no test passes.
+fn absent(rows: &Rows, scope: AttributeScope, key: &str) -> Result<Verdict> {
+    for own in rows.block().promoted().iter().filter(|p| p.scope == scope && p.key == key) {
+        if !rows.is_empty(&own.path)? {
+            return Ok(Verdict::Possible);
+        }
+    }
+    let path = key_leaf(scope);
+    if !rows.exists(&path) || scope == AttributeScope::Resource && key == SERVICE_NAME {
+        return Ok(Verdict::Possible);
+    }
+    match dictionary(rows, &path)? {
+        Known::Entries(keys) if codes_of(&keys, key).is_empty() => Ok(Verdict::Excluded),
+        Known::Needs(verdict) => Ok(verdict),
+        Known::Entries(_) | Known::Unknown => Ok(Verdict::Possible),
+    }
 }
 
 /// Whether no text of a leaf passes a test of attribute values.

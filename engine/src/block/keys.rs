@@ -97,7 +97,8 @@ impl Keys {
         self.present.len()
     }
 
-    /// The attributes with this key whose owner is not `taken`. Of a repeated key the last counts.
+    /// The attributes with this key whose owner is not `taken` (no owner is if there is no entry for it). Of a repeated key the
+    /// last counts.
     pub fn hits(&self, key: &str, taken: &[bool]) -> Hits {
         let wanted = codes_of(&self.dictionary, key);
         let mut hits = Hits::default();
@@ -302,18 +303,22 @@ impl Picker<'_> {
         }
         for (word, going) in going_on.words().iter().enumerate() {
             let begins = !going & going_on.inside(word);
-            let start = self.start;
-            let (mut of, mut picks) = (std::mem::take(&mut self.of), std::mem::take(&mut self.picks));
-            let (here, first) = self.take(begins.count_ones() as usize);
-            for (number, entry) in (first as u32..).zip(here) {
+            let (start, end) = (self.start, self.start + begins.count_ones() as usize);
+            self.start = end;
+            while let Some(entry) = self.wanted.get(self.next).filter(|entry| (**entry as usize) < end) {
                 let at = 64 * word + place_of((*entry as usize - start) as u32, begins) as usize;
                 if present.get(at) {
-                    let (from, count) = (present.rank(at), 1 + further(at + 1));
-                    of.extend(std::iter::repeat_n(number, count as usize));
-                    picks.extend(from..from + count);
+                    let from = present.rank(at);
+                    self.of.push(self.next as u32);
+                    self.picks.push(from);
+                    if going_on.get(at + 1) {
+                        let more = further(at + 1);
+                        self.of.extend(std::iter::repeat_n(self.next as u32, more as usize));
+                        self.picks.extend(from + 1..from + 1 + more);
+                    }
                 }
+                self.next += 1;
             }
-            (self.of, self.picks) = (of, picks);
         }
         Ok(values)
     }

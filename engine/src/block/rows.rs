@@ -64,6 +64,8 @@ pub(super) struct Rows {
     /// Keys of generic attributes, where they can be searched as codes.
     keys: HashMap<String, Option<Arc<Keys>>>,
     shape: Option<Arc<Shape>>,
+    /// Number of spans, if the footer tells: then what is below spans needs no shape.
+    spans: Option<usize>,
 }
 
 impl Rows {
@@ -78,6 +80,27 @@ impl Rows {
             decoded: HashMap::new(),
             keys: HashMap::new(),
             shape: None,
+            spans: None,
+        }
+    }
+
+    /// The same, where the footer tells the number of spans.
+    #[must_use]
+    pub fn of_spans(mut self, spans: Option<usize>) -> Self {
+        self.spans = spans;
+        self
+    }
+
+    /// Whether the number of spans is known without the shape.
+    pub fn knows_spans(&self) -> bool {
+        self.spans.is_some()
+    }
+
+    /// Number of things at a depth, from trace to span.
+    pub fn count(&mut self, at: u32) -> Result<usize> {
+        match (at, self.spans) {
+            (depth::SPAN, Some(spans)) => Ok(spans),
+            _ => Ok(self.shape()?.count(at)),
         }
     }
 
@@ -135,6 +158,11 @@ impl Rows {
             "rs.ss.Spans.Links" => Some(head::LINKS),
             _ => None,
         };
+        // The number of spans is known without the shape.
+        let of_span = column.depth - u32::from(is_head(path)) == depth::SPAN;
+        if of_span && self.spans.is_some() && (!group.ends_with(".Attrs") || name == "Key") && path != self.shape_leaf() {
+            return Ok(None);
+        }
         Ok(match group.strip_suffix(".Attrs") {
             Some(owner) if name == "Key" => Some(of_group(owner).map_or_else(|| self.shape_leaf().to_owned(), str::to_owned)),
             Some(_) => Some(format!("{group}.Key")),
@@ -157,7 +185,7 @@ impl Rows {
         match self.owner_leaf(path)? {
             Some(owner) if is_head(&owner) => Ok(self.leaf(&owner)?.values.len()),
             _ if depth == depth::TRACE => Ok(self.traces),
-            _ => Ok(self.shape()?.count(depth)),
+            _ => self.count(depth),
         }
     }
 
@@ -169,7 +197,7 @@ impl Rows {
         let path = self.shape_leaf();
         let shape = self.with_pages(path, |pages| {
             let (values, levels) = pages.decode_with_levels()?;
-            if path == SPAN_COUNT { Shape::from_span_counts(&levels, &values) } else { Shape::from_span_levels(&levels) }
+            if path == SPAN_COUNT { Shape::from_span_counts(levels, &values) } else { Shape::from_span_levels(&levels) }
         })?;
         if shape.count(depth::TRACE) != self.traces {
             let (found, due) = (shape.count(depth::TRACE), self.traces);

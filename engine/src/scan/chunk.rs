@@ -45,6 +45,11 @@ pub trait SpanChunk: Debug + Send {
         None
     }
 
+    /// Whether the chunk has rounded start times that tell of each span's start which interval of `seconds` it is in.
+    fn has_rounded_start(&self, _seconds: u32) -> bool {
+        false
+    }
+
     /// A loaded column in codes, over all spans; `None` if it is not kept so.
     fn coded(&mut self, _column: &SpanColumn) -> Result<Option<CodedColumn>> {
         Ok(None)

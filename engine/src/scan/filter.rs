@@ -134,7 +134,9 @@ impl Condition {
                 _ => 5,
             },
             SpanColumn::Attribute { scope: AttributeScope::Resource | AttributeScope::Instrumentation, .. } => 3,
+            SpanColumn::AttributeJson { scope: AttributeScope::Resource | AttributeScope::Instrumentation, .. } => 4,
             SpanColumn::Attribute { scope: AttributeScope::Span, .. } => 10,
+            SpanColumn::AttributeJson { .. } => 12,
             _ => 30,
         };
         self.columns.iter().map(of).sum()
