@@ -2,6 +2,7 @@
 //! whether it was written in SQL or in TraceQL. Knows no wire.
 
 mod admission;
+mod attribute_rule;
 mod config;
 mod functions;
 mod guard;

@@ -31,6 +31,7 @@ use tracehouse_engine::{
 
 use crate::{
     admission::{Admission, AdmissionStats},
+    attribute_rule::AttributesByKey,
     config::Config,
     functions, guard, placeholders,
     query::{Admitted, BoundedRows, Execution},
@@ -95,6 +96,7 @@ impl Sessions {
             .with_runtime_env(runtime(&config)?)
             .with_expr_planners(functions::first_planners())
             .with_default_features()
+            .with_optimizer_rule(Arc::new(AttributesByKey))
             .with_physical_optimizer_rule(Arc::new(AggregateInScan))
             .with_query_planner(Arc::new(Planner { planners: extensions.planners }))
             .build();
@@ -352,6 +354,24 @@ mod tests {
         assert_eq!(names, [("a".to_owned(), DataType::Utf8View), ("b".to_owned(), DataType::Utf8)]);
         let text = ask(&sessions, "select '{\"a\": [1, \"x\"]}'->'a' as a, '{\"b\": 7}'->>'b' as b").await.unwrap();
         assert!(text.contains(r#"| [1, "x"] | 7 |"#), "{text}");
+    }
+
+    #[tokio::test]
+    async fn one_attribute_is_read_by_itself() {
+        let (_dir, sessions) = sessions();
+        for (sql, columns) in [
+            ("select span_attributes->>'a' as a, count(*) from spans group by 1", &["span_attributes[a]@"][..]),
+            ("select count(*) from spans s where s.resource_attributes->>'a b' = 'x' and name = 'n'", &["resource_attributes[a b]@"]),
+            (
+                "select json_get_int(s.scope_attributes, 'n') from spans s where span_attributes ? 'k' order by 1",
+                &["instrumentation_attributes[n]@", "span_attributes[k]@"],
+            ),
+        ] {
+            let plan = ask(&sessions, &format!("explain {sql}")).await.unwrap();
+            assert!(columns.iter().all(|column| plan.contains(column)) && !plan.contains("_attributes@"), "{plan}");
+        }
+        let plan = ask(&sessions, "explain select json_length(span_attributes), span_attributes->>name from spans").await.unwrap();
+        assert!(plan.contains("span_attributes@") && !plan.contains("span_attributes["), "{plan}");
     }
 
     #[tokio::test]

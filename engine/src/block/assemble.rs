@@ -306,14 +306,14 @@ fn assemble(mut rows: Rows, id: TraceId) -> Result<Trace> {
             attributes: scopes.of(at),
             dropped_attributes_count: dropped.as_ref().map_or(0, |d| d[at] as u32),
         };
-        let spans = members(&shape.spans, at).map(|s| spans.span(s)).collect::<Result<_>>()?;
+        let spans = members(shape.spans(), at).map(|s| spans.span(s)).collect::<Result<_>>()?;
         Ok(ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() })
     };
     let resource_spans = |at: usize| -> Result<ResourceSpans> {
         let dropped_attributes_count = resources_dropped.as_ref().map_or(0, |d| d[at] as u32);
         let resource = Resource { attributes: resources.of(at), dropped_attributes_count, ..Resource::default() };
-        let scope_spans = members(&shape.scopes, at).map(scope_spans).collect::<Result<_>>()?;
+        let scope_spans = members(shape.scopes(), at).map(scope_spans).collect::<Result<_>>()?;
         Ok(ResourceSpans { resource: Some(resource), scope_spans, ..ResourceSpans::default() })
     };
-    Ok(Trace { id, resource_spans: members(&shape.resources, 0).map(resource_spans).collect::<Result<_>>()? })
+    Ok(Trace { id, resource_spans: members(shape.resources(), 0).map(resource_spans).collect::<Result<_>>()? })
 }

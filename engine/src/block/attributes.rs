@@ -16,6 +16,7 @@ use arrow::{
 };
 
 use super::{
+    keys::Picked,
     leaf::Leaf,
     leaves::scope_path,
     rows::{Rows, codes_of, head},
@@ -23,11 +24,12 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    scan::{AttributeScope, any_value_type},
+    scan::{AttributeScope, Passing, any_value_type},
 };
 
-/// Generic value leaves, in the order in which their types count.
-const VALUE_LEAVES: [&str; 4] = ["Value", "ValueInt", "ValueDouble", "ValueBool"];
+/// Generic value leaves, in the order in which their types count, each with whether values of its type may pass.
+const VALUE_LEAVES: [(&str, fn(&Passing) -> bool); 4] =
+    [("Value", |p| p.strings), ("ValueInt", |p| p.ints), ("ValueDouble", |p| p.doubles), ("ValueBool", |p| p.bools)];
 /// The most different numbers and arrays of an attribute that are given codes.
 const CODED_VALUES_MAX: usize = 16 * 1024;
 /// The key whose column every block has.
@@ -45,9 +47,19 @@ pub(super) fn first_leaves(rows: &Rows, scope: AttributeScope, key: &str) -> Vec
     paths
 }
 
-/// Leaves that must be loaded as well if the key is among the generic ones.
-pub(super) fn value_leaves(rows: &Rows, scope: AttributeScope, key: &str) -> Result<Vec<String>> {
-    Ok(if has_key(rows, scope, key)? { VALUE_LEAVES.map(|leaf| value_leaf(scope, leaf)).to_vec() } else { Vec::new() })
+/// Leaves that must be loaded as well if the key is among the generic ones: those that have values that may pass.
+pub(super) fn value_leaves(rows: &Rows, scope: AttributeScope, key: &str, passing: Passing) -> Result<Vec<String>> {
+    if !has_key(rows, scope, key)? {
+        return Ok(Vec::new());
+    }
+    let mut paths = Vec::new();
+    for (leaf, _) in VALUE_LEAVES.iter().filter(|(_, may_pass)| may_pass(&passing)) {
+        let path = value_leaf(scope, leaf);
+        if !rows.is_empty(&path)? {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
 }
 
 /// The leaf of generic values of a type.
@@ -61,20 +73,26 @@ pub(super) fn key_leaf(scope: AttributeScope) -> String {
 }
 
 /// Whether a generic attribute may have this key.
-fn has_key(rows: &Rows, scope: AttributeScope, key: &str) -> Result<bool> {
+pub(super) fn has_key(rows: &Rows, scope: AttributeScope, key: &str) -> Result<bool> {
     Ok(rows.dictionary(&key_leaf(scope))?.is_none_or(|dictionary| !codes_of(&dictionary, key).is_empty()))
 }
 
 /// The attribute of every thing in a scope: one entry a span, resource, instrumentation scope, event or link.
 pub(super) fn attribute(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<AnyColumn> {
-    collect(rows, scope, key)?.finish()
+    collect(rows, scope, key, Passing::ANYTHING)?.finish()
 }
 
-/// The same as few values and a code for each thing; `None` if it has too many values for that.
-pub(super) fn coded_attribute(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<Option<(AnyColumn, Vec<u32>)>> {
+/// The same as few values and a code for each thing; `None` if it has too many values for that. Values that are not `passing`
+/// may be left out, as if they were not there.
+pub(super) fn coded_attribute(
+    rows: &mut Rows,
+    scope: AttributeScope,
+    key: &str,
+    passing: Passing,
+) -> Result<Option<(AnyColumn, Vec<u32>)>> {
     match single_column(rows, scope, key)? {
         Some(coded) => Ok(Some(coded)),
-        None => collect(rows, scope, key)?.into_coded(),
+        None => collect(rows, scope, key, passing)?.into_coded(),
     }
 }
 
@@ -140,7 +158,7 @@ fn any_ints(numbers: &[i64]) -> Option<(AnyColumn, Vec<u32>, i64)> {
 }
 
 /// Gathers the values of an attribute from all the leaves they may lie in.
-fn collect(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<Collected> {
+fn collect(rows: &mut Rows, scope: AttributeScope, key: &str, passing: Passing) -> Result<Collected> {
     let count = owner_count(rows, scope)?;
     let mut collected = Collected::new(count);
     if scope == AttributeScope::Resource && key == SERVICE_NAME {
@@ -150,15 +168,24 @@ fn collect(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<Collecte
     for path in own {
         collected.add_column(&*rows.leaf(&path)?)?;
     }
-    if has_key(rows, scope, key)? {
-        let keys = rows.leaf(&key_leaf(scope))?;
-        let hits = collected.claim(&keys, key)?;
-        if !hits.is_empty() {
-            let mut done = vec![false; hits.len()];
-            for leaf in VALUE_LEAVES {
-                let values = rows.leaf(&value_leaf(scope, leaf))?;
-                collected.add_generic(&values, &hits, &mut done)?;
-            }
+    let values = value_leaves(rows, scope, key, passing)?;
+    if values.is_empty() {
+        return Ok(collected);
+    }
+    if let Some(keys) = rows.keys(&key_leaf(scope))? {
+        let hits = keys.hits(key, &collected.taken);
+        let mut done = vec![false; hits.owners.len()];
+        for path in values {
+            collected.add_picked(rows.picked(&path, &keys, &hits)?, &hits.owners, &mut done);
+        }
+        return Ok(collected);
+    }
+    let keys = rows.leaf(&key_leaf(scope))?;
+    let hits = collected.claim(&keys, key)?;
+    if !hits.is_empty() {
+        let mut done = vec![false; hits.len()];
+        for path in values {
+            collected.add_generic(&*rows.leaf(&path)?, &hits, &mut done)?;
         }
     }
     Ok(collected)
@@ -169,7 +196,7 @@ fn owner_count(rows: &mut Rows, scope: AttributeScope) -> Result<usize> {
     Ok(match scope {
         AttributeScope::Event => rows.leaf(head::EVENTS)?.values.len(),
         AttributeScope::Link => rows.leaf(head::LINKS)?.values.len(),
-        _ => rows.shape()?.count(scope_path(scope).1),
+        _ => rows.count(scope_path(scope).1)?,
     })
 }
 
@@ -270,7 +297,7 @@ impl Collected {
 
     /// Adds the values of the attribute's own column.
     fn add_column(&mut self, leaf: &Leaf) -> Result<()> {
-        let base = self.base_of(leaf);
+        let base = self.base_of(&leaf.values);
         let owners = leaf.owners.as_ref().ok_or_else(|| Error::internal("an attribute's column without owners"))?;
         let mut at = 0;
         while at < owners.of_value.len() {
@@ -278,15 +305,15 @@ impl Collected {
             let end = at + owners.of_value[at..].iter().take_while(|o| **o == owner).count();
             if !self.taken[owner as usize] {
                 self.taken[owner as usize] = true;
-                self.add(owner, leaf, base, at, end);
+                self.add(owner, &leaf.values, base, at, end);
             }
             at = end;
         }
         Ok(())
     }
 
-    fn base_of(&mut self, leaf: &Leaf) -> i32 {
-        match &leaf.values {
+    fn base_of(&mut self, values: &Dense) -> i32 {
+        match values {
             Dense::Text(text) => self.dictionary(text),
             _ => 0,
         }
@@ -319,7 +346,7 @@ impl Collected {
         if attributes.is_empty() {
             return Ok(());
         }
-        let base = self.base_of(leaf);
+        let base = self.base_of(&leaf.values);
         // Few hits are looked up, many are merged.
         let look_up = hits.len() < attributes.len() / 16;
         let mut at = 0;
@@ -330,17 +357,30 @@ impl Collected {
             };
             let end = at + attributes[at..].iter().take_while(|a| **a == hit.attribute).count();
             if end > at && !std::mem::replace(done, true) {
-                self.add(hit.owner, leaf, base, at, end);
+                self.add(hit.owner, &leaf.values, base, at, end);
             }
             at = end;
         }
         Ok(())
     }
 
+    /// Adds the values that attributes of these owners have in one leaf; `done` is set for those that have some.
+    fn add_picked(&mut self, Picked { values, of }: Picked, owners: &[u32], done: &mut [bool]) {
+        let base = self.base_of(&values);
+        let mut at = 0;
+        while let Some(hit) = of.get(at).map(|hit| *hit as usize) {
+            let end = at + 1 + of[at + 1..].iter().take_while(|other| **other as usize == hit).count();
+            if !std::mem::replace(&mut done[hit], true) {
+                self.add(owners[hit], &values, base, at, end);
+            }
+            at = end;
+        }
+    }
+
     /// Adds values `at..end` of a leaf: a scalar if it is one, an array otherwise.
-    fn add(&mut self, owner: u32, leaf: &Leaf, base: i32, at: usize, end: usize) {
+    fn add(&mut self, owner: u32, values: &Dense, base: i32, at: usize, end: usize) {
         let single = end - at == 1;
-        match &leaf.values {
+        match values {
             Dense::Text(t) if single => self.strings.push((owner, base + t.code(at) as i32)),
             Dense::Text(t) => self.string_arrays.push(owner, (at..end).map(|i| base as u32 + t.code(i) as u32)),
             Dense::Int64(v) if single => self.ints.push((owner, v[at])),

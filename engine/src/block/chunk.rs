@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use parquet::file::{metadata::ColumnChunkMetaData, statistics::Statistics};
 
 use super::{
+    attribute_json,
     attributes::{attribute, first_leaves, value_leaves},
-    coded::{Verdict, coded, excluded},
+    coded::{Verdict, coded, excluded, rounded_bounds, rounded_leaf},
     fields::{self, Chosen},
     leaves::{depth, scope_path},
     legacy,
@@ -24,14 +25,14 @@ use super::{
 use crate::{
     error::{Error, Result},
     scan::{
-        AttributeScope, ChunkSource, ChunkStats, ChunkTraces, CodedColumn, SpanChunk, SpanColumn, SpanField, ValueTest, attributes_to_json,
-        events_to_json, links_to_json,
+        AttributeScope, ChunkSource, ChunkStats, ChunkTraces, CodedColumn, Passing, SpanChunk, SpanColumn, SpanField, ValueTest,
+        attributes_to_json, events_to_json, links_to_json,
     },
     store::request_cost,
     trace::TraceId,
 };
 
-const SPAN_START_LEAF: &str = "rs.ss.Spans.StartTimeUnixNano";
+pub(super) const SPAN_START_LEAF: &str = "rs.ss.Spans.StartTimeUnixNano";
 const TRACE_START_LEAF: &str = "StartTimeUnixNano";
 const TRACE_ID_LEAF: &str = "TraceID";
 
@@ -60,10 +61,20 @@ impl RowGroupSource {
 impl ChunkSource for RowGroupSource {
     async fn open(self: Arc<Self>) -> Result<Box<dyn SpanChunk>> {
         let traces = self.block.trace_count(self.row_group)?;
-        let rows = Rows::new(self.block.clone(), self.row_group, traces);
+        let spans = self.span_count()?;
+        let rows = Rows::new(self.block.clone(), self.row_group, traces).of_spans(spans);
         let stats = ChunkStats { traces: traces as u64, ..ChunkStats::default() };
-        let mut chunk = RowGroupChunk { rows, loaded: HashSet::new(), coded: HashMap::new(), traces: None, spans: 0, stats };
-        chunk.spans = match self.span_count()? {
+        let mut chunk = RowGroupChunk {
+            rows,
+            loaded: HashSet::new(),
+            in_part: HashMap::new(),
+            coded: HashMap::new(),
+            traces: None,
+            spans: 0,
+            flat: None,
+            stats,
+        };
+        chunk.spans = match spans {
             Some(spans) => spans,
             None => {
                 let shape = chunk.rows.shape_leaf();
@@ -85,7 +96,7 @@ impl ChunkSource for RowGroupSource {
 }
 
 /// The least and the greatest value of a chunk by its statistics.
-fn bounds(chunk: &ColumnChunkMetaData) -> Option<(i64, i64)> {
+pub(super) fn bounds(chunk: &ColumnChunkMetaData) -> Option<(i64, i64)> {
     let Statistics::Int64(stats) = chunk.statistics()? else { return None };
     let (min, max) = (*stats.min_opt()?, *stats.max_opt()?);
     // The column is unsigned: bounds with the highest bit set would have to be compared otherwise.
@@ -97,9 +108,13 @@ fn bounds(chunk: &ColumnChunkMetaData) -> Option<(i64, i64)> {
 struct RowGroupChunk {
     rows: Rows,
     loaded: HashSet<SpanColumn>,
+    /// Attributes of which only values that may pass are loaded.
+    in_part: HashMap<SpanColumn, Passing>,
     coded: HashMap<SpanColumn, Option<CodedColumn>>,
     traces: Option<ChunkTraces>,
     spans: usize,
+    /// A shape for columns that need none.
+    flat: Option<Arc<Shape>>,
     stats: ChunkStats,
 }
 
@@ -152,6 +167,8 @@ impl RowGroupChunk {
                 None => own(fields::leaves(*field)),
             },
             SpanColumn::Attribute { scope, key } => first_leaves(&self.rows, *scope, key),
+            SpanColumn::RoundedStart { seconds } => own(&[&rounded_leaf(*seconds)]),
+            SpanColumn::AttributeJson { scope, key } => attribute_json::first(&self.rows, *scope, key),
             SpanColumn::EventName => own(&[head::EVENTS]),
             SpanColumn::EventTimeSinceStart => own(&[fields::EVENT_TIME_LEAF]),
             SpanColumn::LinkTraceId => own(&[head::LINKS]),
@@ -193,6 +210,9 @@ impl RowGroupChunk {
                 let (offsets, items) = chosen.lists(&rows.list_offsets(list_head)?, depth::SPAN)?;
                 fields::list(offsets, values.take(&items)?.into_array()?)
             }
+            SpanColumn::AttributeJson { .. } | SpanColumn::RoundedStart { .. } => {
+                Err(Error::internal(format!("column {} is not in codes", column.name())))
+            }
             SpanColumn::EventName => fields::event_names(rows, chosen),
             SpanColumn::EventTimeSinceStart => fields::event_times(rows, chosen),
             SpanColumn::LinkTraceId => fields::link_ids(rows, head::LINKS, chosen),
@@ -209,21 +229,36 @@ impl SpanChunk for RowGroupChunk {
     }
 
     async fn load(&mut self, columns: &[SpanColumn]) -> Result<()> {
-        let new: Vec<&SpanColumn> = columns.iter().filter(|c| !self.loaded.contains(*c)).collect();
-        let mut first: Vec<String> = new.iter().flat_map(|c| self.leaves(c)).collect();
-        if !new.is_empty() {
+        let all: Vec<_> = columns.iter().map(|c| (c.clone(), Passing::ANYTHING)).collect();
+        self.load_passing(&all).await
+    }
+
+    async fn load_passing(&mut self, columns: &[(SpanColumn, Passing)]) -> Result<()> {
+        let new: Vec<&(SpanColumn, Passing)> = columns.iter().filter(|(c, _)| !self.loaded.contains(c)).collect();
+        let mut first: Vec<String> = new.iter().flat_map(|(c, _)| self.leaves(c)).collect();
+        if new.iter().any(|(c, _)| !self.is_of_spans(c)) {
             first.push(self.rows.shape_leaf().to_owned()); // even what traces have once is given for each span
         }
         self.fetch(&first).await?;
         // Values of generic attributes are worth fetching only if the key is there at all.
         let mut values = BTreeSet::new();
-        for column in &new {
+        for (column, passing) in &new {
             if let (SpanColumn::Attribute { scope, key }, None) = (column, legacy::leaves(&self.rows, column)) {
-                values.extend(value_leaves(&self.rows, *scope, key)?);
+                values.extend(value_leaves(&self.rows, *scope, key, *passing)?);
+            }
+            if let SpanColumn::AttributeJson { scope, key } = column {
+                values.extend(attribute_json::then(&mut self.rows, *scope, key)?);
             }
         }
         self.fetch(&values.into_iter().collect::<Vec<_>>()).await?;
-        self.loaded.extend(new.into_iter().cloned());
+        for (column, passing) in new.into_iter().cloned() {
+            if matches!(column, SpanColumn::Attribute { .. }) && passing != Passing::ANYTHING {
+                let here = self.in_part.entry(column).or_insert(Passing::NOTHING);
+                *here = here.or(passing);
+            } else {
+                self.loaded.insert(column);
+            }
+        }
         Ok(())
     }
 
@@ -245,6 +280,10 @@ impl SpanChunk for RowGroupChunk {
         }
     }
 
+    fn has_rounded_start(&self, seconds: u32) -> bool {
+        rounded_bounds(&self.rows, seconds).is_some()
+    }
+
     async fn traces(&mut self) -> Result<Option<ChunkTraces>> {
         if let Some(known) = &self.traces {
             return Ok(Some(known.clone()));
@@ -258,12 +297,24 @@ impl SpanChunk for RowGroupChunk {
         Ok(self.traces.clone())
     }
 
+    fn coded_passing(&mut self, column: &SpanColumn, passing: Passing) -> Result<Option<CodedColumn>> {
+        if self.loaded.contains(column) {
+            return self.coded(column);
+        }
+        let here = self.in_part.get(column).is_some_and(|here| here.covers(passing));
+        if !here {
+            return Ok(None);
+        }
+        self.checked_spans(column)?;
+        coded(&mut self.rows, column, passing)
+    }
+
     fn coded(&mut self, column: &SpanColumn) -> Result<Option<CodedColumn>> {
         self.checked_shape(column)?;
         if let Some(known) = self.coded.get(column) {
             return Ok(known.clone());
         }
-        let made = coded(&mut self.rows, column)?;
+        let made = coded(&mut self.rows, column, Passing::ANYTHING)?;
         self.coded.insert(column.clone(), made.clone());
         Ok(made)
     }
@@ -274,7 +325,7 @@ impl SpanChunk for RowGroupChunk {
             return Err(Error::internal("a span is selected that the chunk does not have"));
         }
         // Looking for an attribute costs much, taking some of what was found little.
-        if let SpanColumn::Attribute { .. } = column
+        if let SpanColumn::Attribute { .. } | SpanColumn::AttributeJson { .. } | SpanColumn::RoundedStart { .. } = column
             && let Some(coded) = self.coded(column)?
         {
             return coded.to_array(selection);
@@ -292,6 +343,26 @@ impl RowGroupChunk {
     fn checked_shape(&mut self, column: &SpanColumn) -> Result<Arc<Shape>> {
         if !self.loaded.contains(column) {
             return Err(Error::internal(format!("column {} is used before it is loaded", column.name())));
+        }
+        self.checked_spans(column)
+    }
+
+    /// Whether a column is of leaves that spans have, so that it does not matter what they belong to.
+    fn is_of_spans(&self, column: &SpanColumn) -> bool {
+        self.rows.knows_spans()
+            && legacy::leaves(&self.rows, column).is_none()
+            && match column {
+                SpanColumn::Field(field) => fields::is_of_spans(*field),
+                SpanColumn::Attribute { scope, .. } | SpanColumn::AttributeJson { scope, .. } => *scope == AttributeScope::Span,
+                SpanColumn::RoundedStart { .. } => true,
+                _ => false,
+            }
+    }
+
+    /// The shape, if it has as many spans as are due; if the column does not need it, one of the right number of spans.
+    fn checked_spans(&mut self, column: &SpanColumn) -> Result<Arc<Shape>> {
+        if self.is_of_spans(column) {
+            return Ok(self.flat.get_or_insert_with(|| Arc::new(Shape::of_spans(self.spans))).clone());
         }
         let shape = self.rows.shape()?;
         if shape.count(depth::SPAN) != self.spans {

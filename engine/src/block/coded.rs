@@ -3,15 +3,16 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, DictionaryArray, Int32Array, StringArray, new_null_array},
+    array::{Array, ArrayRef, DictionaryArray, Int32Array, StringArray, TimestampNanosecondArray, new_null_array},
     buffer::ScalarBuffer,
     compute::cast,
     datatypes::{DataType, Int32Type},
 };
-use parquet::file::statistics::Statistics;
 
 use super::{
+    attribute_json,
     attributes::{SERVICE_NAME, SERVICE_NAME_LEAF, any_texts, coded_attribute, key_leaf, value_leaf},
+    chunk::{SPAN_START_LEAF, bounds},
     fields::{identity_dictionary, leaves, of_traces},
     leaves::{depth, scope_path},
     legacy,
@@ -20,11 +21,16 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    scan::{AttributeScope, CodedColumn, SpanColumn, SpanField, ValueTest, any_value_type, kind_text, status_text},
+    scan::{
+        AttributeScope, CodedColumn, Passing, SpanColumn, SpanField, ValueTest, any_value_type, kind_text, rounded_end, rounded_start,
+        status_text,
+    },
 };
 
 /// The most different numbers of kinds and statuses that are given codes.
 const NUMBERS_MAX: i64 = 256;
+/// The most intervals that rounded start times are given codes for.
+const INTERVALS_MAX: u32 = 16 * 1024;
 
 /// The text leaf that a field is, and the depth of what has one value of it.
 fn text_leaf(field: SpanField) -> Option<(&'static str, u32)> {
@@ -39,8 +45,9 @@ fn text_leaf(field: SpanField) -> Option<(&'static str, u32)> {
     leaves(field).first().map(|leaf| (*leaf, at))
 }
 
-/// A loaded column in codes; `None` if it has too many values for that or is of a kind that has none.
-pub(super) fn coded(rows: &mut Rows, column: &SpanColumn) -> Result<Option<CodedColumn>> {
+/// A loaded column in codes; `None` if it has too many values for that or is of a kind that has none. Attribute values that are
+/// not `passing` may be left out.
+pub(super) fn coded(rows: &mut Rows, column: &SpanColumn, passing: Passing) -> Result<Option<CodedColumn>> {
     if legacy::leaves(rows, column).is_some() {
         return Ok(None);
     }
@@ -64,16 +71,26 @@ pub(super) fn coded(rows: &mut Rows, column: &SpanColumn) -> Result<Option<Coded
             (field_values(*field, &values)?, codes.iter().map(|c| *c as u32).collect(), at)
         }
         SpanColumn::Attribute { scope, key } if !scope.is_repeated() => {
-            let Some((values, codes)) = coded_attribute(rows, *scope, key)? else { return Ok(None) };
+            let Some((values, codes)) = coded_attribute(rows, *scope, key, passing)? else { return Ok(None) };
             (values.into_array()?, codes.into(), scope_path(*scope).1)
+        }
+        SpanColumn::RoundedStart { seconds } => match rounded_starts(rows, *seconds)? {
+            Some((values, codes)) => (values, codes, depth::SPAN),
+            None => return Ok(None),
+        },
+        SpanColumn::AttributeJson { scope, key } => {
+            let at = scope_path(*scope).1;
+            let count = rows.count(at)?;
+            let (texts, codes) = attribute_json::coded(rows, *scope, key, count)?;
+            (Arc::new(texts), codes, at)
         }
         _ => return Ok(None),
     };
-    let shape = rows.shape()?;
-    if codes.len() != shape.count(at) {
-        return Err(Error::internal(format!("{} codes for {} things", codes.len(), shape.count(at))));
+    let due = rows.count(at)?;
+    if codes.len() != due {
+        return Err(Error::internal(format!("{} codes for {due} things", codes.len())));
     }
-    let starts = (at < depth::SPAN).then(|| shape.first_spans(at));
+    let starts = if at < depth::SPAN { Some(rows.shape()?.first_spans(at)) } else { None };
     Ok(Some(CodedColumn { values, codes, starts }))
 }
 
@@ -108,6 +125,34 @@ fn small_numbers(rows: &mut Rows, field: SpanField) -> Result<Option<(ArrayRef, 
     Ok(Some((values, numbers.iter().map(|n| *n as u32).collect())))
 }
 
+/// The leaf of start times rounded to intervals of so many seconds.
+pub(super) fn rounded_leaf(seconds: u32) -> String {
+    format!("rs.ss.Spans.StartTimeRounded{seconds}")
+}
+
+/// The intervals, first and last, in which the spans start, if the footer tells and they are not too many.
+pub(super) fn rounded_bounds(rows: &Rows, seconds: u32) -> Option<(u32, u32)> {
+    let (min, max) = bounds(rows.chunk(SPAN_START_LEAF).ok()?.1)?;
+    // Of the time 0 it is not told whether it lies before the first interval.
+    if min == 0 || !rows.exists(&rounded_leaf(seconds)) {
+        return None;
+    }
+    let of = |time: i64| rounded_start(time as u64, seconds.into());
+    Some((of(min), of(max))).filter(|(first, last)| last - first < INTERVALS_MAX)
+}
+
+/// Rounded start times in codes; `None` if they are not those of the start times.
+fn rounded_starts(rows: &mut Rows, seconds: u32) -> Result<Option<(ArrayRef, ScalarBuffer<u32>)>> {
+    let Some((first, last)) = rounded_bounds(rows, seconds) else { return Ok(None) };
+    let numbers = rows.int32(&rounded_leaf(seconds))?;
+    let codes: Vec<u32> = numbers.iter().map(|n| (*n as u32).wrapping_sub(first)).collect();
+    if codes.iter().fold(0, |max, code| max.max(*code)) > last - first {
+        return Ok(None);
+    }
+    let ends = TimestampNanosecondArray::from_iter_values((first..=last).map(|n| rounded_end(n, seconds)));
+    Ok(Some((Arc::new(ends.with_timezone("UTC")), codes.into())))
+}
+
 /// What is to be done next to find out whether any span of a row group can pass a test of one column.
 pub(super) enum Verdict {
     /// No span can.
@@ -133,6 +178,13 @@ pub(super) fn excluded(rows: &Rows, column: &SpanColumn, test: &ValueTest<'_>) -
             }
         }
         SpanColumn::Attribute { scope, key } if !scope.is_repeated() => attribute_excluded(rows, *scope, key, test),
+        SpanColumn::AttributeJson { scope, key } => {
+            // Where nothing has the attribute all have the same text.
+            match test.passes_any(&attribute_json::none())? {
+                true => Ok(Verdict::Possible),
+                false => absent(rows, *scope, key),
+            }
+        }
         _ => Ok(Verdict::Possible),
     }
 }
@@ -148,7 +200,7 @@ fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test: &Valu
     }
     for (path, int) in columns {
         let verdict = match int {
-            true if test.passing.ints && !is_empty(rows, path)? => Verdict::Possible,
+            true if test.passing.ints && !rows.is_empty(path)? => Verdict::Possible,
             false if test.passing.strings => texts_excluded(rows, path, test)?,
             _ => Verdict::Excluded,
         };
@@ -162,11 +214,29 @@ fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test: &Valu
         Known::Entries(_) | Known::Unknown => {}
     }
     for (leaf, wanted) in [("ValueInt", test.passing.ints), ("ValueDouble", test.passing.doubles), ("ValueBool", test.passing.bools)] {
-        if wanted && !is_empty(rows, &value_leaf(scope, leaf))? {
+        if wanted && !rows.is_empty(&value_leaf(scope, leaf))? {
             return Ok(Verdict::Possible);
         }
     }
     if test.passing.strings { texts_excluded(rows, &value_leaf(scope, "Value"), test) } else { Ok(Verdict::Excluded) }
+}
+
+/// Whether nothing has an attribute, and so no test passes.
+fn absent(rows: &Rows, scope: AttributeScope, key: &str) -> Result<Verdict> {
+    for own in rows.block().promoted().iter().filter(|p| p.scope == scope && p.key == key) {
+        if !rows.is_empty(&own.path)? {
+            return Ok(Verdict::Possible);
+        }
+    }
+    let path = key_leaf(scope);
+    if !rows.exists(&path) || scope == AttributeScope::Resource && key == SERVICE_NAME {
+        return Ok(Verdict::Possible);
+    }
+    match dictionary(rows, &path)? {
+        Known::Entries(keys) if codes_of(&keys, key).is_empty() => Ok(Verdict::Excluded),
+        Known::Needs(verdict) => Ok(verdict),
+        Known::Entries(_) | Known::Unknown => Ok(Verdict::Possible),
+    }
 }
 
 /// Whether no text of a leaf passes a test of attribute values.
@@ -194,18 +264,11 @@ enum Known {
 }
 
 fn dictionary(rows: &Rows, path: &str) -> Result<Known> {
-    if is_empty(rows, path)? {
+    if rows.is_empty(path)? {
         return Ok(Known::Entries(StringArray::new_null(0)));
     }
     if let Some(range) = rows.dictionary_range(path)? {
         return Ok(Known::Needs(Verdict::Needs(path.to_owned(), range)));
     }
     Ok(if rows.is_here(path) { rows.dictionary(path)?.map_or(Known::Unknown, Known::Entries) } else { Known::Unknown })
-}
-
-/// Whether the footer says that a leaf has no value at all.
-fn is_empty(rows: &Rows, path: &str) -> Result<bool> {
-    let (_, chunk) = rows.chunk(path)?;
-    let nulls = chunk.statistics().and_then(Statistics::null_count_opt);
-    Ok(nulls.is_some_and(|nulls| i64::try_from(nulls) == Ok(chunk.num_values())))
 }

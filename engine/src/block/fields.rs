@@ -62,6 +62,12 @@ pub(super) fn leaves(field: SpanField) -> &'static [&'static str] {
     }
 }
 
+/// Whether a field is made of leaves that each span has a value of.
+pub(super) fn is_of_spans(field: SpanField) -> bool {
+    let leaves = leaves(field);
+    !leaves.is_empty() && leaves.iter().all(|leaf| leaf.starts_with("rs.ss.Spans."))
+}
+
 /// Which spans are asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chosen<'a> {

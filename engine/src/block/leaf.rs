@@ -169,7 +169,8 @@ impl LeafPages<'_> {
         }
     }
 
-    fn pages(&self) -> Pages<'_> {
+    /// The pages, undecoded.
+    pub fn pages(&self) -> Pages<'_> {
         Pages::new(self.segments, self.codec, self.column.max_rep > 0, self.column.max_def > 0, self.entries)
     }
 

@@ -238,6 +238,7 @@ fn specs_v3() -> Vec<Spec> {
             match (*prefix, *name) {
                 ("ServiceStats" | "rs.ss.Spans.Links" | "rs.ss", _) | (_, "ChildCount" | "TimeSinceStartNano") => {}
                 ("rs.Resource" | "rs.ss.Scope", "DroppedAttributesCount") => {}
+                (_, name) if name.starts_with("StartTimeRounded") => {}
                 ("", name) => add(name.to_owned(), *depth, *kind, Count::One),
                 (prefix, name) => add(format!("{prefix}.{name}"), *depth, *kind, Count::One),
             }
@@ -357,6 +358,10 @@ const FIELDS: &[(&str, u32, &Fields)] = {
                 ("DroppedAttributesCount", Int32, true),
                 ("DroppedEventsCount", Int32, true),
                 ("DroppedLinksCount", Int32, true),
+                ("StartTimeRounded15", Int32, false),
+                ("StartTimeRounded60", Int32, false),
+                ("StartTimeRounded300", Int32, false),
+                ("StartTimeRounded3600", Int32, false),
             ],
         ),
         (

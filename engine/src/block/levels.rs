@@ -206,6 +206,25 @@ pub(super) fn decode_codes(bytes: &[u8], limit: usize, count: usize, out: &mut V
     if signs >= 0 { Ok(()) } else { Err(out_of_dictionary(limit)) }
 }
 
+/// The same for dictionaries of at most 256 entries.
+pub(super) fn decode_small_codes(bytes: &[u8], limit: usize, count: usize, out: &mut Vec<u8>) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    let (width, bytes) = codes_of(bytes)?;
+    let start = out.len();
+    if width > u8::BITS {
+        // Wider than it need be.
+        let mut wide: Vec<i32> = Vec::new();
+        decode_hybrid(bytes, width, count, &mut wide)?;
+        out.extend(wide.iter().map(|code| *code as u8));
+        return if wide.iter().all(|code| (*code as u32 as usize) < limit) { Ok(()) } else { Err(out_of_dictionary(limit)) };
+    }
+    decode_hybrid(bytes, width, count, out)?;
+    let highest = out[start..].iter().copied().fold(0, u8::max);
+    if usize::from(highest) < limit { Ok(()) } else { Err(out_of_dictionary(limit)) }
+}
+
 /// Decodes those of `count` dictionary codes that are at `positions`, ascending and below `count`, like [`decode_codes`].
 /// Codes in between are not looked at.
 pub(super) fn decode_codes_at(bytes: &[u8], limit: usize, count: usize, positions: &[u32], out: &mut Vec<i32>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod any_value_json;
 mod assemble;
+mod attribute_json;
 mod attributes;
 mod bits;
 mod bloom;
@@ -13,9 +14,11 @@ mod decompress;
 mod delta;
 mod fields;
 mod index;
+mod keys;
 mod leaf;
 mod leaves;
 mod legacy;
+mod level_bits;
 mod levels;
 mod meta;
 mod owners;
@@ -44,6 +47,8 @@ pub use writer::write_block;
 
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod key_tests;
 #[cfg(test)]
 mod leaf_tests;
 #[cfg(test)]

@@ -48,13 +48,13 @@ pub(super) struct Levels {
 }
 
 /// Eight levels that are all the same.
-fn eight(level: u8) -> u64 {
+pub(super) fn eight(level: u8) -> u64 {
     u64::from(level) * ONES
 }
 
 /// The highest bit of each byte in which `a` is at least `b`. All bytes are below 128.
 #[inline(always)]
-fn at_least(a: u64, b: u64) -> u64 {
+pub(super) fn at_least(a: u64, b: u64) -> u64 {
     (a | HIGH).wrapping_sub(b) & HIGH
 }
 
@@ -273,7 +273,7 @@ impl Presence {
 
 /// The lowest bits of the bytes as one byte: each factor's bit moves one of them to its place in the highest byte.
 #[inline(always)]
-fn gather(bytes: u64) -> u8 {
+pub(super) fn gather(bytes: u64) -> u8 {
     (bytes.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
 }
 

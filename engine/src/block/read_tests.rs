@@ -62,7 +62,11 @@ fn columns(traces: &[PreparedTrace]) -> Vec<SpanColumn> {
         }
     }
     keys.extend([Resource, Instrumentation, Span, Event, Link].map(|scope| (scope, "no such key".to_owned())));
-    let attributes = keys.into_iter().map(|(scope, key)| SpanColumn::Attribute { scope, key: key.into() });
+    let attributes = keys.into_iter().flat_map(|(scope, key)| {
+        let key: Arc<str> = key.into();
+        let json = (!scope.is_repeated()).then(|| SpanColumn::AttributeJson { scope, key: key.clone() });
+        std::iter::once(SpanColumn::Attribute { scope, key }).chain(json)
+    });
     let others = [
         SpanColumn::EventName,
         SpanColumn::EventTimeSinceStart,

@@ -95,7 +95,7 @@ fn any(value: Option<Value>) -> AnyValue {
     AnyValue { value }
 }
 
-fn scalar(values: &Dense, at: usize) -> Option<Value> {
+pub(super) fn scalar(values: &Dense, at: usize) -> Option<Value> {
     Some(match values {
         Dense::Text(text) => Value::StringValue(text.get(at).to_owned()),
         Dense::Int64(v) => Value::IntValue(v[at]),

@@ -129,7 +129,7 @@ fn show(mut trace: Trace) -> String {
 }
 
 /// Writes a block of a version.
-fn write_version(root: &Path, version: Version, traces: &[Arc<Trace>]) -> BlockMeta {
+pub(super) fn write_version(root: &Path, version: Version, traces: &[Arc<Trace>]) -> BlockMeta {
     let normal: Vec<Trace> = traces.iter().map(|t| normalize(t)).collect();
     let config = |block_version| Config { block_version, row_group_values: 1_000_000, ..Config::default() };
     match version {

@@ -17,6 +17,7 @@ use parquet::{
 };
 
 use super::{
+    keys::{Hits, Keys, Picked, pick},
     leaf::{Leaf, LeafPages, Owners},
     leaves::{LeafColumn, depth},
     pages::CHUNK_ENTRIES_MAX,
@@ -64,14 +65,48 @@ pub(super) struct Rows {
     /// Where the one row was found in leaves that were decoded.
     memo: RowMemo,
     decoded: HashMap<String, Arc<Leaf>>,
+    /// Keys of generic attributes, where they can be searched as codes.
+    keys: HashMap<String, Option<Arc<Keys>>>,
     shape: Option<Arc<Shape>>,
+    /// Number of spans, if the footer tells: then what is below spans needs no shape.
+    spans: Option<usize>,
 }
 
 impl Rows {
     /// Nothing fetched yet. `traces` is the number of rows that will be.
     pub fn new(block: Arc<BlockReader>, row_group: usize, traces: usize) -> Self {
-        let (fetched, dictionaries, decoded) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { block, row_group, traces, fetched, dictionaries, memo: RowMemo::default(), decoded, shape: None }
+        Self {
+            block,
+            row_group,
+            traces,
+            fetched: HashMap::new(),
+            dictionaries: HashMap::new(),
+            memo: RowMemo::default(),
+            decoded: HashMap::new(),
+            keys: HashMap::new(),
+            shape: None,
+            spans: None,
+        }
+    }
+
+    /// The same, where the footer tells the number of spans.
+    #[must_use]
+    pub fn of_spans(mut self, spans: Option<usize>) -> Self {
+        self.spans = spans;
+        self
+    }
+
+    /// Whether the number of spans is known without the shape.
+    pub fn knows_spans(&self) -> bool {
+        self.spans.is_some()
+    }
+
+    /// Number of things at a depth, from trace to span.
+    pub fn count(&mut self, at: u32) -> Result<usize> {
+        match (at, self.spans) {
+            (depth::SPAN, Some(spans)) => Ok(spans),
+            _ => Ok(self.shape()?.count(at)),
+        }
     }
 
     /// The block these rows are of.
@@ -148,6 +183,11 @@ impl Rows {
             "rs.ss.Spans.Links" => Some(head::LINKS),
             _ => None,
         };
+        // The number of spans is known without the shape.
+        let of_span = column.depth - u32::from(is_head(path)) == depth::SPAN;
+        if of_span && self.spans.is_some() && (!group.ends_with(".Attrs") || name == "Key") && path != self.shape_leaf() {
+            return Ok(None);
+        }
         Ok(match group.strip_suffix(".Attrs") {
             Some(owner) if name == "Key" => Some(of_group(owner).map_or_else(|| self.shape_leaf().to_owned(), str::to_owned)),
             Some(_) => Some(format!("{group}.Key")),
@@ -170,7 +210,7 @@ impl Rows {
         match self.owner_leaf(path)? {
             Some(owner) if is_head(&owner) => Ok(self.leaf(&owner)?.values.len()),
             _ if depth == depth::TRACE => Ok(self.traces),
-            _ => Ok(self.shape()?.count(depth)),
+            _ => self.count(depth),
         }
     }
 
@@ -182,7 +222,7 @@ impl Rows {
         let path = self.shape_leaf();
         let shape = self.with_pages(path, |pages| {
             let (values, levels) = pages.decode_with_levels()?;
-            if path == SPAN_COUNT { Shape::from_span_counts(&levels, &values) } else { Shape::from_span_levels(&levels) }
+            if path == SPAN_COUNT { Shape::from_span_counts(levels, &values) } else { Shape::from_span_levels(&levels) }
         })?;
         if shape.count(depth::TRACE) != self.traces {
             let (found, due) = (shape.count(depth::TRACE), self.traces);
@@ -248,6 +288,25 @@ impl Rows {
             return Ok(single.then(|| (leaf.values.clone(), Some(present))));
         }
         self.with_pages(path, |pages| pages.decode_optional(due))
+    }
+
+    /// The keys of generic attributes; `None` if they cannot be searched as codes, or are decoded as a leaf already.
+    pub fn keys(&mut self, path: &str) -> Result<Option<Arc<Keys>>> {
+        if self.decoded.contains_key(path) || self.fetched.get(path).is_none_or(|f| f.row.is_some()) {
+            return Ok(None);
+        }
+        if let Some(known) = self.keys.get(path) {
+            return Ok(known.clone());
+        }
+        let owners = self.owner_count(path)?;
+        let keys = self.with_pages(path, |pages| Keys::decode(&pages, owners))?.map(Arc::new);
+        self.keys.insert(path.to_owned(), keys.clone());
+        Ok(keys)
+    }
+
+    /// The values that attributes found among `keys` have in a leaf of values.
+    pub fn picked(&self, path: &str, keys: &Keys, hits: &Hits) -> Result<Picked> {
+        self.with_pages(path, |pages| pick(&pages, keys.entries(), &hits.entries))
     }
 
     /// The dictionary of a text leaf, if all its values are in it. Decodes no values.

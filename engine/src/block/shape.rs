@@ -14,69 +14,123 @@ use crate::{
 /// Which spans belong together. Traces, resources, scopes and spans are numbered in stored order.
 #[derive(Debug, Default)]
 pub(super) struct Shape {
-    /// First resource of each trace, and the number of resources.
-    pub resources: Vec<u32>,
-    /// First scope of each resource, and the number of scopes.
-    pub scopes: Vec<u32>,
-    /// First span of each scope, and the number of spans.
-    pub spans: Vec<u32>,
+    /// Number of traces, resources, scopes and spans.
+    counts: [usize; 4],
+    lists: OnceLock<Lists>,
+    /// Of a leaf with an entry a scope and no empty list: the repetition levels and each scope's number of spans.
+    full: Option<(Vec<u8>, ScalarBuffer<i32>)>,
     first_of_scope: OnceLock<ScalarBuffer<u32>>,
     first_of_resource: OnceLock<ScalarBuffer<u32>>,
+    first_of_trace: OnceLock<ScalarBuffer<u32>>,
     scope_of_span: OnceLock<UInt32Array>,
     resource_of_span: OnceLock<UInt32Array>,
     trace_of_span: OnceLock<UInt32Array>,
 }
 
+/// The members of each list.
+#[derive(Debug)]
+struct Lists {
+    /// First resource of each trace, and the number of resources.
+    resources: Vec<u32>,
+    /// First scope of each resource, and the number of scopes.
+    scopes: Vec<u32>,
+    /// First span of each scope, and the number of spans.
+    spans: Vec<u32>,
+}
+
+fn misfit() -> Error {
+    Error::data("the spans' levels do not fit together")
+}
+
 impl Shape {
     /// The shape from `ss.SpanCount`, which says for each scope how many spans it has (vParquet5).
-    pub fn from_span_counts(levels: &Levels, counts: &Dense) -> Result<Self> {
+    pub fn from_span_counts(levels: Levels, counts: &Dense) -> Result<Self> {
+        const DEPTH: u8 = depth::SCOPE as u8;
         let Dense::Int32(counts) = counts else { return Err(Error::internal("span counts that are not integers")) };
-        let [resources, scopes, _] = offsets(levels, depth::SCOPE as u8)?;
-        let mut spans = Vec::with_capacity(counts.len() + 1);
-        let mut total = 0u32;
-        spans.push(0);
-        for count in counts {
-            let next = u32::try_from(*count).ok().and_then(|c| total.checked_add(c));
-            total = next.ok_or_else(|| Error::data(format!("{count} spans in a scope")))?;
-            spans.push(total);
+        let (signs, total) = counts.iter().fold((0, 0u64), |(signs, total), n| (signs | n, total + u64::from(*n as u32)));
+        if signs < 0 || total > u64::from(u32::MAX) {
+            return Err(Error::data(format!("{total} spans in a row group")));
         }
-        Self { resources, scopes, spans, ..Self::default() }.checked()
+        let full = levels.defs.iter().all(|def| *def == DEPTH) && levels.reps.iter().all(|rep| *rep <= DEPTH);
+        if full && levels.reps.len() == counts.len() && levels.reps.first().is_none_or(|rep| *rep == 0) {
+            let up_to = |rep: u8| levels.reps.iter().filter(|r| **r <= rep).count();
+            let counts_by_depth = [up_to(0), up_to(1), counts.len(), total as usize];
+            return Ok(Self { counts: counts_by_depth, full: Some((levels.reps, counts.clone())), ..Self::default() });
+        }
+        let [resources, scopes, _] = offsets(&levels, DEPTH)?;
+        Self::from_lists(Lists { resources, scopes, spans: sums(counts) })
+    }
+
+    /// A shape for what needs no more than the number of spans.
+    pub fn of_spans(spans: usize) -> Self {
+        Self { counts: [1, 1, 1, spans], full: Some((vec![0], vec![spans as i32].into())), ..Self::default() }
     }
 
     /// The shape from the levels of any leaf that a span has exactly once.
     pub fn from_span_levels(levels: &Levels) -> Result<Self> {
         let [resources, scopes, spans] = offsets(levels, depth::SPAN as u8)?;
-        Self { resources, scopes, spans, ..Self::default() }.checked()
+        Self::from_lists(Lists { resources, scopes, spans })
     }
 
-    fn checked(self) -> Result<Self> {
+    fn from_lists(lists: Lists) -> Result<Self> {
         let covers = |offsets: &[u32], count: usize| offsets.first() == Some(&0) && offsets.last() == Some(&(count as u32));
-        let (scopes, spans) = (self.scopes.len() - 1, self.spans.len() - 1);
-        if covers(&self.resources, scopes) && covers(&self.scopes, spans) && self.spans[0] == 0 {
-            Ok(self)
-        } else {
-            Err(Error::data("the spans' levels do not fit together"))
+        let Lists { resources, scopes, spans } = &lists;
+        if !covers(resources, scopes.len() - 1) || !covers(scopes, spans.len() - 1) || spans[0] != 0 {
+            return Err(misfit());
         }
+        let count = spans.last().map_or(0, |n| *n as usize);
+        Ok(Self { counts: [resources.len() - 1, scopes.len() - 1, spans.len() - 1, count], lists: lists.into(), ..Self::default() })
+    }
+
+    fn lists(&self) -> &Lists {
+        self.lists.get_or_init(|| {
+            let (reps, counts) = self.full.as_ref().map_or((&[][..], &[][..]), |(reps, counts)| (&reps[..], &counts[..]));
+            let mut offsets: [Vec<u32>; 3] = Default::default();
+            full_offsets(reps, depth::SCOPE as usize, &mut offsets);
+            let [resources, scopes, _] = offsets;
+            Lists { resources, scopes, spans: sums(counts) }
+        })
+    }
+
+    /// First resource of each trace, and the number of resources.
+    pub fn resources(&self) -> &[u32] {
+        &self.lists().resources
+    }
+
+    /// First scope of each resource, and the number of scopes.
+    pub fn scopes(&self) -> &[u32] {
+        &self.lists().scopes
+    }
+
+    /// First span of each scope, and the number of spans.
+    pub fn spans(&self) -> &[u32] {
+        &self.lists().spans
     }
 
     /// Number of things at a depth, from trace to span.
     pub fn count(&self, at: u32) -> usize {
-        match at {
-            depth::TRACE => self.resources.len() - 1,
-            depth::RESOURCE => self.scopes.len() - 1,
-            depth::SCOPE => self.spans.len() - 1,
-            _ => self.spans.last().map_or(0, |n| *n as usize),
-        }
+        self.counts[at.min(depth::SPAN) as usize]
     }
 
     /// The first span of each scope, resource or trace, and the number of spans.
     pub fn first_spans(&self, at: u32) -> ScalarBuffer<u32> {
-        let resource = |r: &u32| self.spans[*r as usize];
-        match at {
-            depth::SCOPE => self.first_of_scope.get_or_init(|| self.spans.clone().into()).clone(),
-            depth::RESOURCE => self.first_of_resource.get_or_init(|| self.scopes.iter().map(resource).collect()).clone(),
-            _ => self.resources.iter().map(|r| self.spans[self.scopes[*r as usize] as usize]).collect(),
-        }
+        let known = match at {
+            depth::SCOPE => &self.first_of_scope,
+            depth::RESOURCE => &self.first_of_resource,
+            _ => &self.first_of_trace,
+        };
+        let made = || -> Vec<u32> {
+            if let Some((reps, counts)) = &self.full {
+                return firsts(reps, counts, at, self.count(at));
+            }
+            let of_resource = |r: &u32| self.spans()[*r as usize];
+            match at {
+                depth::SCOPE => self.spans().to_vec(),
+                depth::RESOURCE => self.scopes().iter().map(of_resource).collect(),
+                _ => self.resources().iter().map(|r| of_resource(&self.scopes()[*r as usize])).collect(),
+            }
+        };
+        known.get_or_init(|| made().into()).clone()
     }
 
     /// The number of the scope, resource or trace of each of these spans, ascending.
@@ -97,11 +151,41 @@ impl Shape {
     /// The number of the scope, resource or trace of each span.
     pub fn of_span(&self, at: u32) -> &UInt32Array {
         match at {
-            depth::SCOPE => self.scope_of_span.get_or_init(|| of_members(&self.spans)),
+            depth::SCOPE => self.scope_of_span.get_or_init(|| of_members(&self.first_spans(at))),
             depth::RESOURCE => self.resource_of_span.get_or_init(|| of_members(&self.first_spans(at))),
             _ => self.trace_of_span.get_or_init(|| of_members(&self.first_spans(at))),
         }
     }
+}
+
+/// The sums of the numbers before each, and of all.
+fn sums(counts: &[i32]) -> Vec<u32> {
+    let mut total = 0u32;
+    let before = counts.iter().map(|count| {
+        total = total.wrapping_add(*count as u32);
+        total.wrapping_sub(*count as u32)
+    });
+    let mut sums = Vec::with_capacity(counts.len() + 1);
+    sums.extend(before);
+    sums.push(total);
+    sums
+}
+
+/// The first span of each of `groups` groups at a depth, and the number of spans. Every place is written, and counted only if a
+/// group does start there.
+fn firsts(reps: &[u8], counts: &[i32], at: u32, groups: usize) -> Vec<u32> {
+    if at == depth::SCOPE {
+        return sums(counts);
+    }
+    let mut firsts = vec![0; groups + 1];
+    let (mut group, mut total) = (0, 0u32);
+    for (rep, count) in reps.iter().zip(counts) {
+        firsts[group] = total;
+        group += usize::from(u32::from(*rep) <= at);
+        total = total.wrapping_add(*count as u32);
+    }
+    firsts[groups] = total;
+    firsts
 }
 
 /// The number of the group of each member.
@@ -175,18 +259,37 @@ mod tests {
     }
 
     #[test]
+    fn first_spans_are_those_of_the_lists() {
+        // Of nine scopes some are without spans.
+        let (reps, counts) = (vec![0, 2, 1, 0, 0, 1, 1, 2, 2], vec![2, 0, 3, 1, 0, 1, 0, 4, 1]);
+        let lazy = Shape::from_span_counts(Levels { defs: vec![2; 9], reps }, &Dense::Int32(counts.into())).unwrap();
+        let lists = Lists { resources: lazy.resources().to_vec(), scopes: lazy.scopes().to_vec(), spans: lazy.spans().to_vec() };
+        assert_eq!((&lists.resources[..], &lists.scopes[..]), (&[0, 2, 3, 6][..], &[0, 2, 3, 4, 5, 6, 9][..]));
+        let eager = Shape::from_lists(lists).unwrap();
+        for at in [depth::TRACE, depth::RESOURCE, depth::SCOPE] {
+            assert_eq!(lazy.first_spans(at), eager.first_spans(at));
+            assert_eq!((lazy.count(at), lazy.of_span(at)), (eager.count(at), eager.of_span(at)));
+        }
+        assert_eq!((lazy.count(depth::SPAN), &lazy.first_spans(depth::RESOURCE)[..]), (12, &[0, 2, 5, 6, 6, 7, 12][..]));
+        assert!(Shape::from_span_counts(Levels { defs: vec![2], reps: vec![1] }, &Dense::Int32(vec![1].into())).is_err());
+        assert!(Shape::from_span_counts(Levels { defs: vec![2], reps: vec![0] }, &Dense::Int32(vec![-1].into())).is_err());
+        let flat = Shape::of_spans(3);
+        assert_eq!((flat.count(depth::SPAN), &flat.first_spans(depth::TRACE)[..]), (3, &[0, 3][..]));
+    }
+
+    #[test]
     fn empty_lists_have_no_members() {
         // trace 0: resource {scope {2 spans}, scope {}}; trace 1: nothing; trace 2: resource {}, resource {scope {1 span}}
         let levels = Levels { reps: vec![0, 3, 2, 0, 0, 1], defs: vec![3, 3, 2, 0, 1, 3] };
         let shape = Shape::from_span_levels(&levels).unwrap();
-        assert_eq!((&shape.resources[..], &shape.scopes[..], &shape.spans[..]), (&[0, 1, 1, 3][..], &[0, 2, 2, 3][..], &[0, 2, 2, 3][..]));
+        assert_eq!((shape.resources(), shape.scopes(), shape.spans()), (&[0, 1, 1, 3][..], &[0, 2, 2, 3][..], &[0, 2, 2, 3][..]));
         assert_eq!(shape.of_span(depth::TRACE).values(), &[0, 0, 2]);
         assert_eq!(shape.of_span(depth::RESOURCE).values(), &[0, 0, 2]);
         assert_eq!(shape.of_span(depth::SCOPE).values(), &[0, 0, 2]);
-        let counts = Levels { reps: vec![0, 2, 0, 0, 1], defs: vec![2, 2, 0, 1, 2] };
-        let same = Shape::from_span_counts(&counts, &Dense::Int32(vec![2, 0, 1].into())).unwrap();
-        assert_eq!(same.spans, shape.spans);
-        assert!(Shape::from_span_counts(&counts, &Dense::Int32(vec![2, 0].into())).is_err());
+        let counts = || Levels { reps: vec![0, 2, 0, 0, 1], defs: vec![2, 2, 0, 1, 2] };
+        let same = Shape::from_span_counts(counts(), &Dense::Int32(vec![2, 0, 1].into())).unwrap();
+        assert_eq!(same.spans(), shape.spans());
+        assert!(Shape::from_span_counts(counts(), &Dense::Int32(vec![2, 0].into())).is_err());
         assert!(Shape::from_span_levels(&Levels { reps: vec![1], defs: vec![3] }).is_err());
     }
 }

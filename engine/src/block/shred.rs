@@ -14,11 +14,9 @@ use crate::{
     },
     derive::{TraceFacts, TreePosition, service_name_at},
     grouping::{Grouped, ResourceGroup, ScopeGroup},
+    scan::{ROUNDED_SECONDS, rounded_start},
     trace::{AnyValue, Event, KeyValue, Link, Span, Value},
 };
-
-/// Steps of the rounded start times, in seconds, in the order of the columns.
-const ROUNDED_SECONDS: [u64; 4] = [15, 60, 300, 3600];
 
 /// Repetition level of an element of `rs`, `rs.ss`, `rs.ss.Spans`, and of events and links; their definition levels are
 /// the same, because every group on the way is repeated and none is optional.
@@ -170,7 +168,7 @@ impl Walk<'_> {
             .skip(self.layout.span.columns.len());
         if v5 {
             for seconds in ROUNDED_SECONDS {
-                row = row.u32(rounded(start, seconds));
+                row = row.u32(rounded_start(start, seconds.into()));
             }
         }
         self.attributes(&self.layout.span, &span.attributes, None, rep);
@@ -370,22 +368,5 @@ fn elements(value: &AnyValue) -> &[AnyValue] {
     match &value.value {
         Some(Value::ArrayValue(array)) => &array.values,
         _ => std::slice::from_ref(value),
-    }
-}
-
-/// Index of the interval `(k * seconds, (k + 1) * seconds]` of the epoch grid that holds a time; 0 for time 0.
-fn rounded(unix_nanos: u64, seconds: u64) -> u32 {
-    let index = unix_nanos.div_ceil(seconds * 1_000_000_000).saturating_sub(1);
-    u32::try_from(index).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounded_times_are_closed_on_the_right() {
-        let second = 1_000_000_000;
-        assert_eq!([0, 1, 15 * second - 1, 15 * second, 15 * second + 1, 30 * second].map(|t| rounded(t, 15)), [0, 0, 0, 0, 1, 1]);
     }
 }

@@ -19,7 +19,7 @@ use datafusion::{
     physical_expr::{
         EquivalenceProperties, GroupsAccumulatorAdapter, PhysicalExpr,
         aggregate::AggregateFunctionExpr,
-        expressions::Literal,
+        expressions::{Column, Literal},
         utils::{collect_columns, reassign_expr_columns},
     },
     physical_plan::{
@@ -38,9 +38,10 @@ use futures::TryStreamExt;
 use super::{
     chunk::SpanChunk,
     coded::CodedColumn,
-    columns::SpanColumn,
+    columns::{SpanColumn, SpanField},
     exec::SpanScanExec,
     groups::{Dimension, Groups, at, dimension_of, group},
+    interval::IntervalFunction,
     queue::{ChunkQueue, Selected},
 };
 use crate::error::{Error, Result};
@@ -125,7 +126,7 @@ impl ExecutionPlan for SpanAggregateExec {
         let batches = futures::stream::try_unfold(Some((queue, states)), move |working| async move {
             let Some((queue, mut states)) = working else { return Ok(None) };
             while let Some(mut selected) = queue.next().await? {
-                let loaded = selected.chunk.load(&states.columns).await;
+                let loaded = states.load(selected.chunk.as_mut()).await;
                 let full = {
                     let _timer = queue.baseline.elapsed_compute().timer();
                     loaded.and_then(|()| states.add(&mut selected))
@@ -154,6 +155,10 @@ struct States {
     columns: Arc<[SpanColumn]>,
     known: Option<Box<dyn GroupValues>>,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    /// The intervals of time that spans are grouped by, if nothing else is asked of start times.
+    intervals: Option<IntervalFunction>,
+    /// The column that stands for the start times of the chunk at hand.
+    rounded: Option<SpanColumn>,
     /// Whether there is any group, if no expression groups.
     any: bool,
     memory: MemoryReservation,
@@ -167,7 +172,24 @@ impl States {
             false => Some(new_group_values(Arc::new(Schema::new(groups)), &GroupOrdering::None)?),
         };
         let accumulators = aggregation.functions.iter().map(accumulator).collect::<DfResult<_>>()?;
-        Ok(Self { aggregation: aggregation.clone(), columns: columns.into(), known, accumulators, any: false, memory })
+        let intervals = intervals_only(aggregation, &columns);
+        let (aggregation, columns) = (aggregation.clone(), columns.into());
+        Ok(Self { aggregation, columns, known, accumulators, intervals, rounded: None, any: false, memory })
+    }
+
+    /// Loads what the aggregation needs of a chunk. Where only intervals count, rounded start times do.
+    async fn load(&mut self, chunk: &mut dyn SpanChunk) -> Result<()> {
+        self.rounded = None;
+        let grid = self.intervals.as_ref().and_then(|intervals| intervals.grid(|seconds| chunk.has_rounded_start(seconds)));
+        if let Some(rounded) = grid.map(|seconds| SpanColumn::RoundedStart { seconds }) {
+            let others = self.columns.iter().filter(|c| **c != START).cloned();
+            chunk.load(&others.chain([rounded.clone()]).collect::<Vec<_>>()).await?;
+            if chunk.coded(&rounded)?.is_some() {
+                self.rounded = Some(rounded);
+                return Ok(());
+            }
+        }
+        chunk.load(&self.columns).await
     }
 
     /// Adds the chosen spans of a chunk. Says whether the states should be put out, because memory is short. What can fail
@@ -175,11 +197,12 @@ impl States {
     fn add(&mut self, selected: &mut Selected) -> Result<bool> {
         let rows = selected.rows();
         let columns = self.columns.clone();
-        let mut values = Values::new(&columns, selected);
+        let mut values = Values::new(&columns, self.rounded.clone(), selected);
         let keys = self.aggregation.groups.iter().map(|expr| values.key(expr)).collect::<Result<Vec<_>>>()?;
-        let groups = group(&values.dimensions(&keys), rows);
-        let inputs = self.aggregation.functions.iter().zip(&self.aggregation.arguments);
-        let inputs = inputs.map(|(f, arguments)| values.input(f, arguments, &groups)).collect::<Result<Vec<_>>>()?;
+        let functions = self.aggregation.functions.iter().zip(&self.aggregation.arguments);
+        let of_span = functions.clone().any(|(f, arguments)| !counts_all(f, arguments) && !takes_any(f));
+        let groups = group(&values.dimensions(&keys), rows, of_span);
+        let inputs = functions.map(|(f, arguments)| values.input(f, arguments, &groups)).collect::<Result<Vec<_>>>()?;
         let keys = keys.iter().map(|key| values.of_groups(key, &groups)).collect::<Result<Vec<_>>>()?;
 
         self.any |= rows > 0;
@@ -225,6 +248,29 @@ impl States {
     }
 }
 
+/// The start time, of which intervals are counted.
+const START: SpanColumn = SpanColumn::Field(SpanField::StartTime);
+/// The number among a chunk's columns of what stands for the start time.
+const ROUNDED: usize = usize::MAX;
+
+/// The function by which an aggregation groups start times, if it asks nothing else of them.
+fn intervals_only(aggregation: &Aggregation, columns: &[SpanColumn]) -> Option<IntervalFunction> {
+    let mut found: Option<IntervalFunction> = None;
+    let start = columns.iter().position(|c| *c == START)?;
+    for expr in aggregation.groups.iter().chain(aggregation.arguments.iter().flatten()) {
+        if !collect_columns(expr).iter().any(|c| c.index() == start) {
+            continue;
+        }
+        let (function, argument) = IntervalFunction::called(expr)?;
+        if !argument.is::<Column>() || found.as_ref().is_some_and(|other| other != function) {
+            return None;
+        }
+        found = Some(function.clone());
+    }
+    // An argument would be asked of each span.
+    found.filter(|_| !aggregation.arguments.iter().flatten().any(|expr| IntervalFunction::called(expr).is_some()))
+}
+
 fn accumulator(function: &Arc<AggregateFunctionExpr>) -> DfResult<Box<dyn GroupsAccumulator>> {
     if function.groups_accumulator_supported() {
         return function.create_groups_accumulator();
@@ -266,6 +312,8 @@ enum Key {
 /// The columns of a chunk, made when asked for.
 struct Values<'a> {
     columns: &'a [SpanColumn],
+    /// Stands for start times.
+    rounded: Option<SpanColumn>,
     chunk: &'a mut dyn SpanChunk,
     spans: Option<&'a UInt32Array>,
     rows: usize,
@@ -280,15 +328,23 @@ struct Coded {
 }
 
 impl<'a> Values<'a> {
-    fn new(columns: &'a [SpanColumn], selected: &'a mut Selected) -> Self {
+    fn new(columns: &'a [SpanColumn], rounded: Option<SpanColumn>, selected: &'a mut Selected) -> Self {
         let rows = selected.rows();
         let (chunk, spans) = (selected.chunk.as_mut(), selected.spans.as_ref());
-        Self { columns, chunk, spans, rows, arrays: HashMap::new(), coded: HashMap::new() }
+        Self { columns, rounded, chunk, spans, rows, arrays: HashMap::new(), coded: HashMap::new() }
     }
 
     fn key(&mut self, expr: &Arc<dyn PhysicalExpr>) -> Result<Key> {
         let mut columns: Vec<usize> = collect_columns(expr).iter().map(|c| c.index()).collect();
         columns.sort_unstable();
+        if let Some(rounded) = self.rounded.clone()
+            && IntervalFunction::called(expr).is_some()
+        {
+            let schema = self.schema_of(&columns);
+            let coded = self.chunk.coded(&rounded)?.ok_or_else(|| Error::internal("rounded start times without codes"))?;
+            self.coded.insert(ROUNDED, Some(Coded { codes: coded.codes_of(self.spans), values: coded.values }));
+            return Ok(Key::Coded { expr: reassign_expr_columns(expr.clone(), &schema)?, schema, columns: vec![ROUNDED] });
+        }
         let mut all_coded = !columns.is_empty();
         for column in &columns {
             all_coded = all_coded && self.has_codes(*column)?;

@@ -12,6 +12,7 @@ use super::{
     coded::CodedColumn,
     columns::{SpanColumn, SpanField},
     filter::ValueTest,
+    span_filter::Passing,
 };
 use crate::{error::Result, trace::TraceId};
 
@@ -27,6 +28,12 @@ pub trait SpanChunk: Debug + Send {
     /// Fetches the bytes of these columns, in few coalesced requests. Loading a column twice costs nothing.
     async fn load(&mut self, columns: &[SpanColumn]) -> Result<()>;
 
+    /// Like [`load`](Self::load), but of attributes whatever values may pass are enough: for [`coded_passing`](Self::coded_passing).
+    async fn load_passing(&mut self, columns: &[(SpanColumn, Passing)]) -> Result<()> {
+        let columns: Vec<_> = columns.iter().map(|(column, _)| column.clone()).collect();
+        self.load(&columns).await
+    }
+
     /// Whether no span can pass a test of this column, as far as dictionaries and statistics tell: then nothing else of the
     /// chunk need be read. Fetches no more than dictionaries.
     async fn excludes(&mut self, _column: &SpanColumn, _test: &ValueTest<'_>) -> Result<bool> {
@@ -38,9 +45,20 @@ pub trait SpanChunk: Debug + Send {
         None
     }
 
+    /// Whether the chunk has rounded start times that tell of each span's start which interval of `seconds` it is in.
+    fn has_rounded_start(&self, _seconds: u32) -> bool {
+        false
+    }
+
     /// A loaded column in codes, over all spans; `None` if it is not kept so.
     fn coded(&mut self, _column: &SpanColumn) -> Result<Option<CodedColumn>> {
         Ok(None)
+    }
+
+    /// An attribute in codes, where its values that are not `passing` may be NULL. Loaded by [`load_passing`](Self::load_passing)
+    /// for these at least.
+    fn coded_passing(&mut self, column: &SpanColumn, _passing: Passing) -> Result<Option<CodedColumn>> {
+        self.coded(column)
     }
 
     /// The traces of the chunk, in the order of its spans; `None` if that is not known. Fetches what it needs.

@@ -193,6 +193,20 @@ pub enum SpanColumn {
         /// Its key.
         key: Arc<str>,
     },
+    /// A JSON object of one attribute or none: what [`SpanField::SpanAttributes`] and its like hold for one key. The scope is not
+    /// repeated.
+    AttributeJson {
+        /// Where it is attached.
+        scope: AttributeScope,
+        /// Its key.
+        key: Arc<str>,
+    },
+    /// The end of the interval of `seconds` on the epoch grid, closed on its right, in which a span starts: a column that blocks
+    /// may have for the [`ROUNDED_SECONDS`](super::ROUNDED_SECONDS). Asked for only where a chunk says that it has it.
+    RoundedStart {
+        /// Length of the intervals.
+        seconds: u32,
+    },
     /// `event:name`: list of strings, one for each event.
     EventName,
     /// `event:timeSinceStart`: list of Int64 nanoseconds since the span's start (negative if before it), one for each event.
@@ -211,6 +225,8 @@ impl SpanColumn {
         match self {
             Self::Field(f) => f.describe().0.to_owned(),
             Self::Attribute { scope, key } => format!("{}.{key}", scope.as_str()),
+            Self::AttributeJson { scope, key } => format!("{}_attributes[{key}]", scope.as_str()),
+            Self::RoundedStart { seconds } => format!("start_time[{seconds}s]"),
             Self::EventName => "event:name".to_owned(),
             Self::EventTimeSinceStart => "event:timeSinceStart".to_owned(),
             Self::LinkTraceId => "link:traceID".to_owned(),
@@ -225,6 +241,8 @@ impl SpanColumn {
             Self::Field(f) => f.describe().1,
             Self::Attribute { scope, .. } if scope.is_repeated() => list_of(any_value_type()),
             Self::Attribute { .. } => any_value_type(),
+            Self::AttributeJson { .. } => DataType::Utf8,
+            Self::RoundedStart { .. } => timestamp_type(),
             Self::EventName | Self::LinkTraceId | Self::LinkSpanId => list_of(DataType::Utf8),
             Self::EventTimeSinceStart => list_of(DataType::Int64),
             Self::TraceServiceStats => list_of(service_stats_type()),

@@ -1,7 +1,10 @@
 //! The filter of a scan, taken apart: each condition is asked of dictionaries first, then of values that occur, and only
 //! where there are too many of those, of spans.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use arrow::{
     array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array},
@@ -131,7 +134,9 @@ impl Condition {
                 _ => 5,
             },
             SpanColumn::Attribute { scope: AttributeScope::Resource | AttributeScope::Instrumentation, .. } => 3,
+            SpanColumn::AttributeJson { scope: AttributeScope::Resource | AttributeScope::Instrumentation, .. } => 4,
             SpanColumn::Attribute { scope: AttributeScope::Span, .. } => 10,
+            SpanColumn::AttributeJson { .. } => 12,
             _ => 30,
         };
         self.columns.iter().map(of).sum()
@@ -156,6 +161,12 @@ impl Condition {
         Ok(true)
     }
 
+    /// Which values of its columns the condition needs. A missing value can stand for one that does not pass if it does not pass
+    /// either, and if no other column is asked in its place.
+    fn needs(&self) -> Passing {
+        if self.columns.len() == 1 && !self.passing.absent { self.passing } else { Passing::ANYTHING }
+    }
+
     fn evaluate(&self, arrays: Vec<ArrayRef>, rows: usize) -> Result<BooleanArray> {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         // What a dictionary holds may be NULL where no span's value is.
@@ -168,11 +179,12 @@ impl Condition {
     }
 
     /// The spans, of those in `before`, for which the condition is true.
-    fn spans(&self, chunk: &mut dyn SpanChunk, before: Option<&BooleanBuffer>) -> Result<BooleanBuffer> {
+    async fn spans(&self, chunk: &mut dyn SpanChunk, before: Option<&BooleanBuffer>) -> Result<BooleanBuffer> {
         // Values that no span has may make the condition fail: then it is asked of spans.
         if let Some(Ok(mask)) = self.spans_by_code(chunk)? {
             return Ok(and(mask, before));
         }
+        chunk.load(&self.columns).await?;
         match before {
             Some(before) if before.count_set_bits() < chunk.span_count() / FEW_SPANS => self.spans_of(chunk, before),
             Some(before) => match self.spans_of_all(chunk) {
@@ -186,7 +198,7 @@ impl Condition {
     /// Asks of the values that one or two columns have; `None` if they have too many.
     fn spans_by_code(&self, chunk: &mut dyn SpanChunk) -> Result<Option<Result<BooleanBuffer>>> {
         Ok(match &self.columns[..] {
-            [column] => chunk.coded(column)?.map(|coded| {
+            [column] => chunk.coded_passing(column, self.needs())?.map(|coded| {
                 let verdicts = self.evaluate(vec![coded.values.clone()], coded.values.len())?;
                 Ok(coded.spans_where(&verdicts))
             }),
@@ -244,11 +256,15 @@ impl ScanFilter {
         Ok(Self { conditions })
     }
 
-    /// The columns that the filter needs for the spans of a chunk.
-    pub fn columns(&self, chunk: &dyn SpanChunk) -> Vec<SpanColumn> {
+    /// The columns that the filter needs for the spans of a chunk, and which of their values.
+    pub fn columns(&self, chunk: &dyn SpanChunk) -> Vec<(SpanColumn, Passing)> {
         let open = self.conditions.iter().filter(|c| c.decided(chunk).is_none());
-        let all: BTreeSet<&SpanColumn> = open.flat_map(|c| &c.columns).collect();
-        all.into_iter().cloned().collect()
+        let mut all: BTreeMap<&SpanColumn, Passing> = BTreeMap::new();
+        for (column, needs) in open.flat_map(|c| c.columns.iter().map(|column| (column, c.needs()))) {
+            let known = all.entry(column).or_insert(Passing::NOTHING);
+            *known = known.or(needs);
+        }
+        all.into_iter().map(|(column, needs)| (column.clone(), needs)).collect()
     }
 
     /// Which of statistics and dictionaries excludes all spans of a chunk, if one does.
@@ -273,7 +289,7 @@ impl ScanFilter {
             }
             // Here the query can be stopped.
             tokio::task::yield_now().await;
-            let left = condition.spans(chunk, mask.as_ref())?;
+            let left = condition.spans(chunk, mask.as_ref()).await?;
             let none = left.count_set_bits() == 0;
             mask = Some(left);
             if none {

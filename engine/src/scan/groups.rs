@@ -25,7 +25,7 @@ pub(super) struct Dimension {
 /// The groups that occur among some spans.
 #[derive(Debug)]
 pub(super) struct Groups {
-    /// The group of each span.
+    /// The group of each span, if that was asked for.
     pub of_span: Vec<u32>,
     /// For each group: number of its spans.
     pub counts: Vec<i64>,
@@ -33,9 +33,20 @@ pub(super) struct Groups {
     pub examples: UInt32Array,
 }
 
-/// Groups `spans` spans by their codes.
-pub(super) fn group(dimensions: &[Dimension], spans: usize) -> Groups {
+/// Groups `spans` spans by their codes. Without `of_span` the spans are only counted.
+pub(super) fn group(dimensions: &[Dimension], spans: usize, of_span: bool) -> Groups {
     let table_max = TABLE_MIN.max(2 * spans);
+    if let (false, [first, rest @ ..]) = (of_span, dimensions) {
+        match rest {
+            [] if first.count <= table_max => return counted(first.codes.iter().copied(), first.count),
+            [second] if first.count.checked_mul(second.count).is_some_and(|product| product <= table_max) => {
+                let width = second.count as u32;
+                let ids = first.codes.iter().zip(second.codes.iter()).map(|(a, b)| a * width + b);
+                return counted(ids, first.count * second.count);
+            }
+            _ => {}
+        }
+    }
     let mut ids: Vec<u32> = Vec::new();
     let mut count = 1usize;
     for dimension in dimensions {
@@ -67,6 +78,22 @@ fn number_pairs(ids: &mut [u32], codes: &[u32]) -> usize {
         *id = *known.entry((*id, *code)).or_insert(next);
     }
     known.len().max(1)
+}
+
+/// Counts the spans that have each number below `count`.
+fn counted(ids: impl Iterator<Item = u32>, count: usize) -> Groups {
+    // How many in the upper half, the last of them in the lower: one place to write to for each span.
+    let mut table = vec![0u64; count.max(1)];
+    for (span, id) in ids.enumerate() {
+        let entry = &mut table[id as usize];
+        *entry = (((*entry >> 32) + 1) << 32) | span as u64;
+    }
+    let used = || table.iter().filter(|entry| **entry > 0);
+    Groups {
+        of_span: Vec::new(),
+        counts: used().map(|entry| (entry >> 32) as i64).collect(),
+        examples: used().map(|entry| *entry as u32).collect::<Vec<_>>().into(),
+    }
 }
 
 /// Leaves out the numbers that no span has.
@@ -148,7 +175,14 @@ mod tests {
                 dimension(rows.iter().map(|r| r.1).collect(), 100_000),
                 dimension(rows.iter().map(|r| r.2).collect(), 3),
             ];
-            let groups = group(&dimensions, rows.len());
+            let groups = group(&dimensions, rows.len(), true);
+            for some in [1, 2] {
+                let only_counted = group(&dimensions[..some], rows.len(), false);
+                let all = group(&dimensions[..some], rows.len(), true);
+                let codes = |groups: &Groups, group: usize| dimensions[..some].iter().map(|d| d.codes[groups.examples.value(group) as usize]).collect::<Vec<_>>();
+                let show = |groups: &Groups| groups.counts.iter().enumerate().map(|(g, n)| (codes(groups, g), *n)).collect::<BTreeMap<_, _>>();
+                prop_assert_eq!(show(&only_counted), show(&all));
+            }
             let mut due: BTreeMap<_, i64> = BTreeMap::new();
             rows.iter().for_each(|row| *due.entry(*row).or_default() += 1);
             let found: BTreeMap<_, i64> =
@@ -162,7 +196,7 @@ mod tests {
 
     #[test]
     fn without_dimensions_there_is_one_group() {
-        let groups = group(&[], 3);
+        let groups = group(&[], 3, true);
         assert_eq!((groups.counts, groups.examples.len()), (vec![3], 1));
     }
 

@@ -20,7 +20,7 @@ use super::{
     any_value::{AnyValueBuilder, lookup},
     attributes_to_json,
     columns::{SpanColumn, service_stats_type},
-    events_to_json, kind_text, links_to_json, status_text,
+    events_to_json, kind_text, links_to_json, rounded_end, rounded_start, status_text,
 };
 use crate::{
     derive::{TraceFacts, TreePosition, derive, normalize, service_name},
@@ -152,6 +152,17 @@ fn flatten_rows(rows: &[Row<'_>], column: &SpanColumn) -> Result<ArrayRef> {
     match column {
         SpanColumn::Field(field) => flatten_field(rows, *field),
         SpanColumn::Attribute { scope, key } => flatten_attribute(rows, *scope, key),
+        SpanColumn::AttributeJson { scope, key } => {
+            let json = |row: &Row<'_>| {
+                let last = row.attributes(*scope).iter().rfind(|kv| kv.key.as_str() == &**key);
+                attributes_to_json(last.map_or(&[], std::slice::from_ref))
+            };
+            Ok(Arc::new(StringArray::from_iter_values(rows.iter().map(json))))
+        }
+        SpanColumn::RoundedStart { seconds } => {
+            let end = |row: &Row<'_>| rounded_end(rounded_start(row.span.start_time_unix_nano, u64::from(*seconds).max(1)), *seconds);
+            Ok(Arc::new(TimestampNanosecondArray::from_iter_values(rows.iter().map(end)).with_timezone("UTC")))
+        }
         SpanColumn::EventName => Ok(text_lists(rows, |row| row.span.events.iter().map(|e| Cow::Borrowed(e.name.as_str())))),
         SpanColumn::EventTimeSinceStart => {
             let mut lists = ListBuilder::new(Int64Builder::new());
@@ -215,6 +226,16 @@ impl<'a> Row<'a> {
             SpanField::DroppedAttributesCount => Cell::Number(span.dropped_attributes_count.into()),
             SpanField::DroppedEventsCount => Cell::Number(span.dropped_events_count.into()),
             SpanField::DroppedLinksCount => Cell::Number(span.dropped_links_count.into()),
+        }
+    }
+
+    /// The attributes of the span, or of what it is in.
+    fn attributes(&self, scope: AttributeScope) -> &'a [KeyValue] {
+        match scope {
+            AttributeScope::Resource => self.group.resource.as_ref().map_or(&[], |r| &r.attributes),
+            AttributeScope::Instrumentation => self.scope.scope.as_ref().map_or(&[], |s| &s.attributes),
+            AttributeScope::Span => &self.span.attributes,
+            AttributeScope::Event | AttributeScope::Link => &[],
         }
     }
 

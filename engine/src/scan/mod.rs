@@ -9,6 +9,7 @@ mod columns;
 mod exec;
 mod filter;
 mod groups;
+mod interval;
 mod json;
 mod live;
 mod live_chunk;
@@ -30,6 +31,7 @@ pub use columns::{
 };
 pub use exec::SpanScanExec;
 pub use filter::ValueTest;
+pub use interval::{IntervalFunction, ROUNDED_SECONDS, rounded_end, rounded_start};
 pub use json::{attributes_to_json, events_to_json, kind_text, links_to_json, status_text};
 pub use live::{LiveSegment, LiveSpans, NoLiveSpans, OneTrace};
 pub use live_chunk::{LiveChunkSource, PreparedTrace, flatten, prepare};

@@ -233,7 +233,7 @@ impl ChunkQueue {
         if is_none(&of_choice) {
             return unmatched;
         }
-        chunk.load(&self.filter.columns(chunk)).await?;
+        chunk.load_passing(&self.filter.columns(chunk)).await?;
         let _timer = self.baseline.elapsed_compute().timer();
         let wanted = self.filter.select(chunk, of_choice.as_ref()).await?;
         if is_none(&wanted) {

@@ -36,6 +36,23 @@ pub struct Passing {
 impl Passing {
     /// Nothing is known.
     pub const ANYTHING: Self = Self { absent: true, strings: true, ints: true, doubles: true, bools: true };
+    /// Whether whatever passes in `other` passes here too.
+    pub fn covers(self, other: Self) -> bool {
+        self.or(other) == self
+    }
+
+    /// What passes in one of both.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            absent: self.absent || other.absent,
+            strings: self.strings || other.strings,
+            ints: self.ints || other.ints,
+            doubles: self.doubles || other.doubles,
+            bools: self.bools || other.bools,
+        }
+    }
+
     /// Nothing passes.
     pub const NOTHING: Self = Self { absent: false, strings: false, ints: false, doubles: false, bools: false };
 }

@@ -24,7 +24,7 @@ use super::{
 use crate::{Engine, Snapshot, error::Result, tenant::TenantId};
 
 /// The spans of one tenant as a DataFusion table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SpansTable {
     engine: Arc<Engine>,
     tenant: TenantId,
@@ -60,6 +60,19 @@ impl SpansTable {
             parts: None,
             only_blocks: None,
         }
+    }
+
+    /// The columns, in order.
+    pub fn columns(&self) -> &[SpanColumn] {
+        &self.columns
+    }
+
+    /// The same table with these columns behind those that it has.
+    #[must_use]
+    pub fn extended(&self, more: impl IntoIterator<Item = SpanColumn>) -> Self {
+        let columns: Arc<[SpanColumn]> = self.columns.iter().cloned().chain(more).collect();
+        let schema = schema_of(&columns);
+        Self { columns, schema, ..self.clone() }
     }
 
     /// Leaves out blocks and live traces whose time range does not overlap this one (Unix nanoseconds, inclusive); all spans of

@@ -7,7 +7,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     fmt,
     ops::Range,
     sync::Arc,
@@ -24,6 +24,7 @@ use super::{
     columns::SpanColumn,
     filter::ScanFilter,
     newest::NewestTraces,
+    span_filter::Passing,
 };
 use crate::{
     error::{Error, Result},
@@ -146,8 +147,12 @@ impl TraceStage {
     /// The chosen spans that are wanted.
     pub async fn select(&self, chunk: &mut dyn SpanChunk, possible: &[bool], asked: Asked<'_>) -> Result<BooleanBuffer> {
         let open = self.conditions.iter().zip(possible).filter(|(_, possible)| **possible);
-        let columns: BTreeSet<SpanColumn> = open.flat_map(|(c, _)| c.columns(chunk)).collect();
-        chunk.load(&columns.into_iter().collect::<Vec<_>>()).await?;
+        let mut columns: BTreeMap<SpanColumn, Passing> = BTreeMap::new();
+        for (column, needs) in open.flat_map(|(c, _)| c.columns(chunk)) {
+            let known = columns.entry(column).or_insert(Passing::NOTHING);
+            *known = known.or(needs);
+        }
+        chunk.load_passing(&columns.into_iter().collect::<Vec<_>>()).await?;
         let (entering, met) = self.entering(chunk, possible, asked.before).await?;
         if entering.count_set_bits() == 0 {
             return Ok(entering);

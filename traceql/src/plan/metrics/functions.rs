@@ -203,77 +203,6 @@ impl ScalarUDFImpl for FieldFunction {
     }
 }
 
-/// `traceql_interval(start_time)`: the number of the interval a time lies in; intervals are closed on the right.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct IntervalFunction {
-    start: i64,
-    step: i64,
-    signature: Signature,
-}
-
-impl IntervalFunction {
-    /// The function applied to a timestamp.
-    pub fn call(start: i64, step: i64, time: Expr) -> Expr {
-        ScalarUDF::from(Self { start, step: step.max(1), signature: Signature::any(1, Volatility::Immutable) }).call(vec![time])
-    }
-}
-
-impl ScalarUDFImpl for IntervalFunction {
-    fn name(&self) -> &str {
-        "traceql_interval"
-    }
-
-    fn display_name(&self, args: &[Expr]) -> DfResult<String> {
-        self.schema_name(args)
-    }
-
-    fn schema_name(&self, args: &[Expr]) -> DfResult<String> {
-        let time = args.first().map(ToString::to_string).unwrap_or_default();
-        Ok(format!("traceql_interval({time}, {}, {})", self.start, self.step))
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
-        Ok(DataType::Int32)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
-        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
-        let times = arrays.first().and_then(|a| a.as_primitive_opt::<arrow::datatypes::TimestampNanosecondType>());
-        let times = times.ok_or_else(|| DataFusionError::from(Error::internal("traceql_interval() needs a timestamp")))?;
-        let (first, steps) = (self.start.saturating_add(1), Steps::new(self.step));
-        Ok(ColumnarValue::Array(Arc::new(times.unary::<_, Int32Type>(|t| steps.of(t.wrapping_sub(first))))))
-    }
-}
-
-/// Division by a step through multiplication with its reciprocal: a division a span would cost more than all else.
-#[derive(Clone, Copy, Debug)]
-struct Steps {
-    step: i64,
-    reciprocal: u64,
-}
-
-impl Steps {
-    fn new(step: i64) -> Self {
-        Self { step, reciprocal: u64::MAX / step.unsigned_abs().max(1) }
-    }
-
-    /// How many whole steps lie in `time`, rounded down.
-    #[inline]
-    fn of(self, time: i64) -> i32 {
-        if time < 0 {
-            return time.div_euclid(self.step) as i32;
-        }
-        // The product is the quotient or one less: the reciprocal is rounded down, and `time` is below 2^63.
-        let guess = ((time as u64 as u128 * u128::from(self.reciprocal)) >> 64) as i64;
-        let rest = time - guess * self.step;
-        (guess + i64::from(rest >= self.step)) as i32
-    }
-}
-
 /// The kinds of array that a plan's columns are read as.
 pub fn column_as<'a, T>(array: Option<&'a T>, what: &str) -> Result<&'a T> {
     array.ok_or_else(|| Error::internal(format!("a metrics plan gave no {what}")))
@@ -302,20 +231,8 @@ pub fn key_at(array: &ArrayRef, row: usize) -> Result<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Steps, exponent};
+    use super::exponent;
     use crate::syntax::Static::{Duration, Float, Int, String};
-
-    #[test]
-    fn steps_are_counted_as_by_division() {
-        let times = [0, 1, 59, 60, 61, 3_599_999_999_999, i64::MAX / 2, i64::MAX - 1, i64::MAX, -1, -60, -61, i64::MIN];
-        for step in [1, 2, 3, 7, 60, 1000, 60_000_000_000, i64::MAX / 3, i64::MAX] {
-            for time in times.into_iter().chain((0..2000).map(|i| i * (i64::MAX / 2000))) {
-                for near in [time.saturating_sub(1), time, time.saturating_add(1)] {
-                    assert_eq!(Steps::new(step).of(near), near.div_euclid(step) as i32, "{near} / {step}");
-                }
-            }
-        }
-    }
 
     #[test]
     fn exponents_bound_values_from_above() {

@@ -18,7 +18,7 @@ use datafusion::{
 };
 use tracehouse_engine::{
     Error, Result, TenantId,
-    scan::{SpanColumn, SpanField},
+    scan::{IntervalFunction, SpanColumn, SpanField},
 };
 use tracehouse_sql::Sessions;
 
@@ -39,7 +39,7 @@ use crate::{
     spansets::program::plain_filters,
     syntax::{Field, FieldExpr, Intrinsic, MetricsFn, Series},
 };
-use functions::{FieldFunction, IntervalFunction, Kind};
+use functions::{FieldFunction, Kind};
 use survivors::survivors;
 pub(crate) use survivors::survivors_table;
 
