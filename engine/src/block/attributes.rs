@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Generic value leaves, in the order in which their types count.
-const VALUE_LEAVES: [&str; 4] = ["Value", "ValueInt", "ValueDouble", "ValueBool"];
+pub(super) const VALUE_LEAVES: [&str; 4] = ["Value", "ValueInt", "ValueDouble", "ValueBool"];
 /// The most different numbers and arrays of an attribute that are given codes.
 const CODED_VALUES_MAX: usize = 16 * 1024;
 /// The key whose column every block has.
@@ -165,7 +165,7 @@ fn collect(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<Collecte
 }
 
 /// How many things a scope has in these rows.
-fn owner_count(rows: &mut Rows, scope: AttributeScope) -> Result<usize> {
+pub(super) fn owner_count(rows: &mut Rows, scope: AttributeScope) -> Result<usize> {
     Ok(match scope {
         AttributeScope::Event => rows.leaf(head::EVENTS)?.values.len(),
         AttributeScope::Link => rows.leaf(head::LINKS)?.values.len(),

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use parquet::file::{metadata::ColumnChunkMetaData, statistics::Statistics};
 
 use super::{
+    attribute_set::{attribute_set_leaves, coded_attributes},
     attributes::{attribute, first_leaves, value_leaves},
     coded::{Verdict, coded, excluded},
     fields::{self, Chosen},
@@ -24,8 +25,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     scan::{
-        AttributeScope, ChunkSource, ChunkStats, ChunkTraces, CodedColumn, SpanChunk, SpanColumn, SpanField, ValueTest, attributes_to_json,
-        events_to_json, links_to_json,
+        AttributeScope, ChunkSource, ChunkStats, ChunkTraces, CodedAttributes, CodedColumn, SpanChunk, SpanColumn, SpanField, ValueTest,
+        attributes_to_json, events_to_json, links_to_json,
     },
     store::request_cost,
     trace::TraceId,
@@ -151,6 +152,7 @@ impl RowGroupChunk {
                 None => own(fields::leaves(*field)),
             },
             SpanColumn::Attribute { scope, key } => first_leaves(&self.rows, *scope, key),
+            SpanColumn::Attributes(scope) => attribute_set_leaves(&self.rows, *scope),
             SpanColumn::EventName => own(&[head::EVENTS]),
             SpanColumn::EventTimeSinceStart => own(&[fields::EVENT_TIME_LEAF]),
             SpanColumn::LinkTraceId => own(&[head::LINKS]),
@@ -192,6 +194,7 @@ impl RowGroupChunk {
                 let (offsets, items) = chosen.lists(&rows.list_offsets(list_head)?, depth::SPAN)?;
                 fields::list(offsets, values.take(&items)?.into_array()?)
             }
+            SpanColumn::Attributes(scope) => coded_attributes(rows, *scope)?.lists(chosen.spans, self.spans),
             SpanColumn::EventName => fields::event_names(rows, chosen),
             SpanColumn::EventTimeSinceStart => fields::event_times(rows, chosen),
             SpanColumn::LinkTraceId => fields::link_ids(rows, head::LINKS, chosen),
@@ -261,6 +264,11 @@ impl SpanChunk for RowGroupChunk {
         let made = coded(&mut self.rows, column)?;
         self.coded.insert(column.clone(), made.clone());
         Ok(made)
+    }
+
+    fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {
+        self.checked_shape(&SpanColumn::Attributes(scope))?;
+        Ok(Arc::new(coded_attributes(&mut self.rows, scope)?))
     }
 
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {

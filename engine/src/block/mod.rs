@@ -2,6 +2,7 @@
 
 mod any_value_json;
 mod assemble;
+mod attribute_set;
 mod attributes;
 mod bits;
 mod bloom;

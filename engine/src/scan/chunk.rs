@@ -10,8 +10,9 @@ use async_trait::async_trait;
 
 use super::{
     coded::CodedColumn,
-    columns::{SpanColumn, SpanField},
+    columns::{AttributeScope, SpanColumn, SpanField},
     filter::ValueTest,
+    value_counts::CodedAttributes,
 };
 use crate::{error::Result, trace::TraceId};
 
@@ -42,6 +43,9 @@ pub trait SpanChunk: Debug + Send {
     fn coded(&mut self, _column: &SpanColumn) -> Result<Option<CodedColumn>> {
         Ok(None)
     }
+
+    /// The loaded attributes of a scope, for all spans.
+    fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>>;
 
     /// The traces of the chunk, in the order of its spans; `None` if that is not known. Fetches what it needs.
     async fn traces(&mut self) -> Result<Option<ChunkTraces>> {

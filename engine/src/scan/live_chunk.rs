@@ -20,7 +20,10 @@ use super::{
     any_value::{AnyValueBuilder, lookup},
     attributes_to_json,
     columns::{SpanColumn, service_stats_type},
-    events_to_json, kind_text, links_to_json, status_text,
+    events_to_json, kind_text, links_to_json,
+    live_attributes::coded_records,
+    status_text,
+    value_counts::CodedAttributes,
 };
 use crate::{
     derive::{TraceFacts, TreePosition, derive, normalize, service_name},
@@ -116,6 +119,10 @@ impl SpanChunk for LiveChunk {
         Ok(Some(ChunkTraces { traces, first_spans: first_spans.into() }))
     }
 
+    fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {
+        Ok(Arc::new(coded_attributes(&self.traces.iter().flat_map(PreparedTrace::rows).collect::<Vec<_>>(), scope)?))
+    }
+
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {
         let Some(selection) = selection else { return flatten(&self.traces, column) };
         // Only what was chosen is built: the JSON columns cost far more than the walk to them.
@@ -152,6 +159,7 @@ fn flatten_rows(rows: &[Row<'_>], column: &SpanColumn) -> Result<ArrayRef> {
     match column {
         SpanColumn::Field(field) => flatten_field(rows, *field),
         SpanColumn::Attribute { scope, key } => flatten_attribute(rows, *scope, key),
+        SpanColumn::Attributes(scope) => coded_attributes(rows, *scope)?.lists(None, rows.len()),
         SpanColumn::EventName => Ok(text_lists(rows, |row| row.span.events.iter().map(|e| Cow::Borrowed(e.name.as_str())))),
         SpanColumn::EventTimeSinceStart => {
             let mut lists = ListBuilder::new(Int64Builder::new());
@@ -289,6 +297,22 @@ fn flatten_attribute(rows: &[Row<'_>], scope: AttributeScope, key: &str) -> Resu
         }
     }
     values.finish()
+}
+
+/// All attributes of spans, or of resources or instrumentation scopes, whose spans lie side by side.
+fn coded_attributes(rows: &[Row<'_>], scope: AttributeScope) -> Result<CodedAttributes> {
+    match scope {
+        AttributeScope::Span => coded_records(rows.iter().map(|row| (&row.span.attributes, None))),
+        AttributeScope::Resource => coded_records(rows.chunk_by(|a, b| std::ptr::eq(a.group, b.group)).map(|spans| {
+            let resource = spans[0].group.resource.as_ref();
+            (resource.map_or(&[][..], |r| &r.attributes), Some(spans.len() as u32))
+        })),
+        AttributeScope::Instrumentation => coded_records(rows.chunk_by(|a, b| std::ptr::eq(a.scope, b.scope)).map(|spans| {
+            let scope = spans[0].scope.scope.as_ref();
+            (scope.map_or(&[][..], |s| &s.attributes), Some(spans.len() as u32))
+        })),
+        AttributeScope::Event | AttributeScope::Link => Err(Error::internal("attributes of events and links are not gathered")),
+    }
 }
 
 fn flatten_service_stats(rows: &[Row<'_>]) -> Result<ArrayRef> {

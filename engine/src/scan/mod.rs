@@ -11,6 +11,7 @@ mod filter;
 mod groups;
 mod json;
 mod live;
+mod live_attributes;
 mod live_chunk;
 mod newest;
 mod prune;
@@ -18,6 +19,7 @@ mod queue;
 mod span_filter;
 mod table;
 mod tolerance;
+mod value_counts;
 
 pub use aggregate::SpanAggregateExec;
 pub use aggregate_rule::AggregateInScan;
@@ -31,8 +33,13 @@ pub use exec::SpanScanExec;
 pub use filter::ValueTest;
 pub use json::{attributes_to_json, events_to_json, kind_text, links_to_json, status_text};
 pub use live::{LiveSegment, LiveSpans, NoLiveSpans, OneTrace};
+pub(crate) use live_attributes::coded_records;
 pub use live_chunk::{LiveChunkSource, PreparedTrace, flatten, prepare};
 pub use newest::NewestTraces;
 pub use span_filter::{Passing, SpanFilter, SpanTest};
 pub use table::SpansTable;
 pub use tolerance::{BlockFailures, Tolerance};
+pub(crate) use value_counts::AttributeBuilder;
+pub use value_counts::{
+    AttributeReader, AttributeTable, CodedAttributes, CountsReader, Scalar, attribute_type, value_counts, value_counts_type,
+};

@@ -100,8 +100,8 @@ impl Values {
     pub fn numbers(&self) -> Float64Array {
         let seconds = |ns: i64| ns as f64 / 1e9;
         match self {
-            Self::Duration(a) => a.iter().map(|v| v.map(seconds)).collect(),
-            Self::Int(a) => a.iter().map(|v| v.map(f64::from)).collect(),
+            Self::Duration(a) => a.unary(seconds),
+            Self::Int(a) => a.unary(f64::from),
             Self::Any(any) => any.numbers(),
             Self::First(all) => (0..self.len())
                 .map(|row| all.iter().map(|v| v.get(row)).find(|v| *v != Static::Nil)?.as_f64().filter(|x| !x.is_nan()))
