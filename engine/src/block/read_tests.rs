@@ -149,7 +149,7 @@ pub(super) async fn differences(folder: &Path, traces: &[PreparedTrace]) -> Resu
 
 /// Where a block differs from its traces because Tempo lost or changed something: block version and trace (by the start of
 /// their names), columns (likewise), what happened.
-const LOST: [(&str, &str, &str, &str); 8] = [
+const LOST: [(&str, &str, &str, &str); 12] = [
     ("", "8988b388c127d7dcc98046d990930d58", "scope_attributes", "scopes of one name and version were merged"),
     ("", "8988b388c127d7dcc98046d990930d58", "instrumentation.", "the same"),
     ("", "9b0940f1538fd4462da89b9adf41905c", "span", "long keys and values were cut"),
@@ -157,6 +157,10 @@ const LOST: [(&str, &str, &str, &str); 8] = [
     ("vParquet5", "bced8132e8444490ec68d8d6484b2139", "span_attributes", "the same"),
     ("vParquet5", "100880f713c95fa13b74bf176dfdebfa", "resource_attributes", "the same"),
     ("vParquet5", "100880f713c95fa13b74bf176dfdebfa", "span_attributes", "the same"),
+    ("", "8988b388c127d7dcc98046d990930d58", "attributes(instrumentation)", "as above"),
+    ("", "9b0940f1538fd4462da89b9adf41905c", "attributes(span)", "as above"),
+    ("vParquet5", "bced8132e8444490ec68d8d6484b2139", "attributes(", "as above"),
+    ("vParquet5", "100880f713c95fa13b74bf176dfdebfa", "attributes(", "as above"),
     ("vParquet4", "100880f713c95fa13b74bf176dfdebfa", "", "resources that differ in [1] and [true] only were merged"),
 ];
 
