@@ -26,7 +26,7 @@ use crate::{
     error::{Error, Result},
     scan::{
         AttributeScope, ChunkSource, ChunkStats, ChunkTraces, CodedAttributes, CodedColumn, SpanChunk, SpanColumn, SpanField, ValueTest,
-        attributes_to_json, events_to_json, links_to_json,
+        attributes_to_json, events_to_json, links_to_json, place, places, span_at,
     },
     store::request_cost,
     trace::TraceId,
@@ -62,8 +62,9 @@ impl ChunkSource for RowGroupSource {
     async fn open(self: Arc<Self>) -> Result<Box<dyn SpanChunk>> {
         let traces = self.block.trace_count(self.row_group)?;
         let rows = Rows::new(self.block.clone(), self.row_group, traces);
+        let unit = self.block.meta().block_id.as_u128().wrapping_add(self.row_group as u128);
         let stats = ChunkStats { traces: traces as u64, ..ChunkStats::default() };
-        let mut chunk = RowGroupChunk { rows, loaded: HashSet::new(), coded: HashMap::new(), spans: 0, stats };
+        let mut chunk = RowGroupChunk { rows, loaded: HashSet::new(), coded: HashMap::new(), spans: 0, stats, unit };
         chunk.spans = match self.span_count()? {
             Some(spans) => spans,
             None => {
@@ -101,6 +102,8 @@ struct RowGroupChunk {
     coded: HashMap<SpanColumn, Option<CodedColumn>>,
     spans: usize,
     stats: ChunkStats,
+    /// What tells its spans' places from those of other row groups.
+    unit: u128,
 }
 
 impl RowGroupChunk {
@@ -153,6 +156,7 @@ impl RowGroupChunk {
             },
             SpanColumn::Attribute { scope, key } => first_leaves(&self.rows, *scope, key),
             SpanColumn::Attributes(scope) => attribute_set_leaves(&self.rows, *scope),
+            SpanColumn::Place => Vec::new(),
             SpanColumn::EventName => own(&[head::EVENTS]),
             SpanColumn::EventTimeSinceStart => own(&[fields::EVENT_TIME_LEAF]),
             SpanColumn::LinkTraceId => own(&[head::LINKS]),
@@ -195,6 +199,10 @@ impl RowGroupChunk {
                 fields::list(offsets, values.take(&items)?.into_array()?)
             }
             SpanColumn::Attributes(scope) => coded_attributes(rows, *scope)?.lists(chosen.spans, self.spans),
+            SpanColumn::Place => match chosen.spans {
+                Some(spans) => places(spans.values().iter().map(|span| place(self.unit, *span))),
+                None => places((0..self.spans as u32).map(|span| place(self.unit, span))),
+            },
             SpanColumn::EventName => fields::event_names(rows, chosen),
             SpanColumn::EventTimeSinceStart => fields::event_times(rows, chosen),
             SpanColumn::LinkTraceId => fields::link_ids(rows, head::LINKS, chosen),
@@ -264,6 +272,12 @@ impl SpanChunk for RowGroupChunk {
         let made = coded(&mut self.rows, column)?;
         self.coded.insert(column.clone(), made.clone());
         Ok(made)
+    }
+
+    fn spans_at(&self, places: &HashSet<i128>) -> Vec<u32> {
+        let mut spans: Vec<u32> = places.iter().filter_map(|p| span_at(self.unit, *p)).filter(|s| (*s as usize) < self.spans).collect();
+        spans.sort_unstable();
+        spans
     }
 
     fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {

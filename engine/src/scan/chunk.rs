@@ -1,6 +1,6 @@
 //! The shape of a scan: leaf columns in, flat span columns out, for one unit of work at a time.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{collections::HashSet, fmt::Debug, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, UInt32Array},
@@ -43,6 +43,9 @@ pub trait SpanChunk: Debug + Send {
     fn coded(&mut self, _column: &SpanColumn) -> Result<Option<CodedColumn>> {
         Ok(None)
     }
+
+    /// The spans at these places, ascending.
+    fn spans_at(&self, places: &HashSet<i128>) -> Vec<u32>;
 
     /// The loaded attributes of a scope, for all spans.
     fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>>;

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashSet,
     sync::{Arc, OnceLock},
 };
 
@@ -22,6 +23,7 @@ use super::{
     columns::{SpanColumn, service_stats_type},
     events_to_json, kind_text, links_to_json,
     live_attributes::coded_records,
+    place::{place, places},
     status_text,
     value_counts::CodedAttributes,
 };
@@ -119,6 +121,11 @@ impl SpanChunk for LiveChunk {
         Ok(Some(ChunkTraces { traces, first_spans: first_spans.into() }))
     }
 
+    fn spans_at(&self, places: &HashSet<i128>) -> Vec<u32> {
+        let rows = self.traces.iter().flat_map(PreparedTrace::rows).enumerate();
+        rows.filter(|(_, row)| places.contains(&row.place())).map(|(at, _)| at as u32).collect()
+    }
+
     fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {
         Ok(Arc::new(coded_attributes(&self.traces.iter().flat_map(PreparedTrace::rows).collect::<Vec<_>>(), scope)?))
     }
@@ -159,6 +166,7 @@ fn flatten_rows(rows: &[Row<'_>], column: &SpanColumn) -> Result<ArrayRef> {
     match column {
         SpanColumn::Field(field) => flatten_field(rows, *field),
         SpanColumn::Attribute { scope, key } => flatten_attribute(rows, *scope, key),
+        SpanColumn::Place => places(rows.iter().map(Row::place)),
         SpanColumn::Attributes(scope) => coded_attributes(rows, *scope)?.lists(None, rows.len()),
         SpanColumn::EventName => Ok(text_lists(rows, |row| row.span.events.iter().map(|e| Cow::Borrowed(e.name.as_str())))),
         SpanColumn::EventTimeSinceStart => {
@@ -224,6 +232,13 @@ impl<'a> Row<'a> {
             SpanField::DroppedEventsCount => Cell::Number(span.dropped_events_count.into()),
             SpanField::DroppedLinksCount => Cell::Number(span.dropped_links_count.into()),
         }
+    }
+
+    /// The parts of a trace in several live segments have different spans.
+    fn place(&self) -> i128 {
+        let trace = u128::from_be_bytes(self.trace.trace.id.0);
+        let span = self.span.span_id.iter().fold(0u128, |id, byte| id << 8 | u128::from(*byte));
+        place(trace ^ span << 64, self.at.left as u32 ^ (self.span.start_time_unix_nano as u32) << 8)
     }
 
     fn number(&self, field: SpanField) -> Option<i64> {
