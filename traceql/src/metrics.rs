@@ -72,6 +72,8 @@ pub async fn query_range(sessions: &Sessions, tenant: &TenantId, request: &Range
     let metrics = metrics_query(&query)?;
     let intervals = Intervals::range(request.start, request.end, request.step);
     let exemplars = exemplars_of(&query, request.exemplars);
+    // The plan of the exemplars finds spans where the plan of the series met them.
+    let sessions = &sessions.reading(sessions.snapshot(tenant));
     let mut run = Run::new(sessions, tenant, intervals, exemplars, &metrics.expr).await?;
     let series = run.metrics(metrics).await?;
     Ok(RangeResponse::new(series, &intervals, run.progress.whole(), request.series_max))

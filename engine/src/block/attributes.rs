@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Generic value leaves, in the order in which their types count, each with whether values of its type may pass.
-const VALUE_LEAVES: [(&str, fn(&Passing) -> bool); 4] =
+pub(super) const VALUE_LEAVES: [(&str, fn(&Passing) -> bool); 4] =
     [("Value", |p| p.strings), ("ValueInt", |p| p.ints), ("ValueDouble", |p| p.doubles), ("ValueBool", |p| p.bools)];
 /// The most different numbers and arrays of an attribute that are given codes.
 const CODED_VALUES_MAX: usize = 16 * 1024;
@@ -192,7 +192,7 @@ fn collect(rows: &mut Rows, scope: AttributeScope, key: &str, passing: Passing) 
 }
 
 /// How many things a scope has in these rows.
-fn owner_count(rows: &mut Rows, scope: AttributeScope) -> Result<usize> {
+pub(super) fn owner_count(rows: &mut Rows, scope: AttributeScope) -> Result<usize> {
     Ok(match scope {
         AttributeScope::Event => rows.leaf(head::EVENTS)?.values.len(),
         AttributeScope::Link => rows.leaf(head::LINKS)?.values.len(),

@@ -12,6 +12,7 @@ use parquet::file::{metadata::ColumnChunkMetaData, statistics::Statistics};
 
 use super::{
     attribute_json,
+    attribute_set::{attribute_set_leaves, coded_attributes},
     attributes::{attribute, first_leaves, value_leaves},
     coded::{Verdict, coded, excluded, rounded_bounds, rounded_leaf},
     fields::{self, Chosen},
@@ -25,8 +26,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     scan::{
-        AttributeScope, ChunkSource, ChunkStats, ChunkTraces, CodedColumn, Passing, SpanChunk, SpanColumn, SpanField, ValueTest,
-        attributes_to_json, events_to_json, links_to_json,
+        AttributeScope, ChunkSource, ChunkStats, ChunkTraces, CodedAttributes, CodedColumn, Passing, SpanChunk, SpanColumn, SpanField,
+        ValueTest, attributes_to_json, events_to_json, links_to_json, place, places, span_at,
     },
     store::request_cost,
     trace::TraceId,
@@ -63,6 +64,7 @@ impl ChunkSource for RowGroupSource {
         let traces = self.block.trace_count(self.row_group)?;
         let spans = self.span_count()?;
         let rows = Rows::new(self.block.clone(), self.row_group, traces).of_spans(spans);
+        let unit = self.block.meta().block_id.as_u128().wrapping_add(self.row_group as u128);
         let stats = ChunkStats { traces: traces as u64, ..ChunkStats::default() };
         let mut chunk = RowGroupChunk {
             rows,
@@ -73,6 +75,7 @@ impl ChunkSource for RowGroupSource {
             spans: 0,
             flat: None,
             stats,
+            unit,
         };
         chunk.spans = match spans {
             Some(spans) => spans,
@@ -116,6 +119,8 @@ struct RowGroupChunk {
     /// A shape for columns that need none.
     flat: Option<Arc<Shape>>,
     stats: ChunkStats,
+    /// What tells its spans' places from those of other row groups.
+    unit: u128,
 }
 
 impl RowGroupChunk {
@@ -169,6 +174,8 @@ impl RowGroupChunk {
             SpanColumn::Attribute { scope, key } => first_leaves(&self.rows, *scope, key),
             SpanColumn::RoundedStart { seconds } => own(&[&rounded_leaf(*seconds)]),
             SpanColumn::AttributeJson { scope, key } => attribute_json::first(&self.rows, *scope, key),
+            SpanColumn::Attributes(scope) => attribute_set_leaves(&self.rows, *scope),
+            SpanColumn::Place => Vec::new(),
             SpanColumn::EventName => own(&[head::EVENTS]),
             SpanColumn::EventTimeSinceStart => own(&[fields::EVENT_TIME_LEAF]),
             SpanColumn::LinkTraceId => own(&[head::LINKS]),
@@ -213,6 +220,11 @@ impl RowGroupChunk {
             SpanColumn::AttributeJson { .. } | SpanColumn::RoundedStart { .. } => {
                 Err(Error::internal(format!("column {} is not in codes", column.name())))
             }
+            SpanColumn::Attributes(scope) => coded_attributes(rows, *scope)?.lists(chosen.spans, self.spans),
+            SpanColumn::Place => match chosen.spans {
+                Some(spans) => places(spans.values().iter().map(|span| place(self.unit, *span))),
+                None => places((0..self.spans as u32).map(|span| place(self.unit, span))),
+            },
             SpanColumn::EventName => fields::event_names(rows, chosen),
             SpanColumn::EventTimeSinceStart => fields::event_times(rows, chosen),
             SpanColumn::LinkTraceId => fields::link_ids(rows, head::LINKS, chosen),
@@ -317,6 +329,17 @@ impl SpanChunk for RowGroupChunk {
         let made = coded(&mut self.rows, column, Passing::ANYTHING)?;
         self.coded.insert(column.clone(), made.clone());
         Ok(made)
+    }
+
+    fn spans_at(&self, places: &HashSet<i128>) -> Vec<u32> {
+        let mut spans: Vec<u32> = places.iter().filter_map(|p| span_at(self.unit, *p)).filter(|s| (*s as usize) < self.spans).collect();
+        spans.sort_unstable();
+        spans
+    }
+
+    fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {
+        self.checked_shape(&SpanColumn::Attributes(scope))?;
+        Ok(Arc::new(coded_attributes(&mut self.rows, scope)?))
     }
 
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {

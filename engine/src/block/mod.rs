@@ -3,6 +3,7 @@
 mod any_value_json;
 mod assemble;
 mod attribute_json;
+mod attribute_set;
 mod attributes;
 mod bits;
 mod bloom;

@@ -43,6 +43,7 @@ use super::{
     groups::{Dimension, Groups, at, dimension_of, group},
     interval::IntervalFunction,
     queue::{ChunkQueue, Selected},
+    value_counts::{NO_GROUP, ValueCounts, attributes_of, lists_of_pairs},
 };
 use crate::error::{Error, Result};
 
@@ -215,7 +216,7 @@ impl States {
         let mut of_span: Option<Vec<usize>> = None;
         for (input, accumulator) in inputs.into_iter().zip(&mut self.accumulators) {
             match input {
-                Input::Counts(counts) => accumulator.merge_batch(&[counts], &numbers, total)?,
+                Input::States(states) => accumulator.merge_batch(&[states], &numbers, total)?,
                 Input::Groups(arrays) => accumulator.update_batch(&arrays, &numbers, None, total)?,
                 Input::Spans(arrays) => {
                     let of_span = of_span.get_or_insert_with(|| groups.of_span.iter().map(|g| numbers[*g as usize]).collect());
@@ -293,8 +294,8 @@ fn counts_all(function: &AggregateFunctionExpr, arguments: &[Arc<dyn PhysicalExp
 
 /// What an aggregate function gets of a chunk.
 enum Input {
-    /// The number of spans of each group, which is the state of a count.
-    Counts(ArrayRef),
+    /// The state of the function for each group: the number of its spans, or the numbers of its values.
+    States(ArrayRef),
     /// Arguments for one span of each group.
     Groups(Vec<ArrayRef>),
     /// Arguments for each span.
@@ -416,7 +417,10 @@ impl<'a> Values<'a> {
     /// What a function gets.
     fn input(&mut self, function: &AggregateFunctionExpr, arguments: &[Arc<dyn PhysicalExpr>], groups: &Groups) -> Result<Input> {
         if counts_all(function, arguments) {
-            return Ok(Input::Counts(Arc::new(Int64Array::from(groups.counts.clone()))));
+            return Ok(Input::States(Arc::new(Int64Array::from(groups.counts.clone()))));
+        }
+        if let ([argument], true) = (arguments, function.fun().inner().is::<ValueCounts>()) {
+            return Ok(Input::States(self.value_counts(argument, groups)?));
         }
         let arrays = arguments.iter().map(|expr| self.array(expr)).collect::<Result<Vec<_>>>()?;
         if takes_any(function) {
@@ -424,6 +428,33 @@ impl<'a> Values<'a> {
             return Ok(Input::Groups(arrays));
         }
         Ok(Input::Spans(arrays))
+    }
+
+    /// How many spans of each group have each value of an expression, or each attribute of a set.
+    fn value_counts(&mut self, argument: &Arc<dyn PhysicalExpr>, groups: &Groups) -> Result<ArrayRef> {
+        let column = argument.downcast_ref::<Column>().map(Column::index);
+        let count = groups.counts.len();
+        if let Some(SpanColumn::Attributes(scope)) = column.map(|at| self.column(at)).transpose()? {
+            let attributes = self.chunk.attributes(*scope)?;
+            return match self.spans {
+                None => attributes.count(&groups.of_span, count),
+                Some(spans) => {
+                    let mut of_span = vec![NO_GROUP; self.chunk.span_count()];
+                    spans.values().iter().zip(&groups.of_span).for_each(|(span, group)| of_span[*span as usize] = *group);
+                    attributes.count(&of_span, count)
+                }
+            };
+        }
+        if let Some(at) = column
+            && self.has_codes(at)?
+            && let Some(Some(coded)) = self.coded.get(&at)
+        {
+            let (attributes, numbers) = attributes_of(&coded.values)?;
+            let codes: Vec<u32> = coded.codes.iter().map(|code| numbers[*code as usize]).collect();
+            return lists_of_pairs(attributes, &codes, &groups.of_span, count);
+        }
+        let (attributes, codes) = attributes_of(&self.array(argument)?)?;
+        lists_of_pairs(attributes, &codes, &groups.of_span, count)
     }
 
     /// An expression's value for each chosen span.

@@ -1,6 +1,6 @@
 //! The shape of a scan: leaf columns in, flat span columns out, for one unit of work at a time.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{collections::HashSet, fmt::Debug, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, UInt32Array},
@@ -10,9 +10,10 @@ use async_trait::async_trait;
 
 use super::{
     coded::CodedColumn,
-    columns::{SpanColumn, SpanField},
+    columns::{AttributeScope, SpanColumn, SpanField},
     filter::ValueTest,
     span_filter::Passing,
+    value_counts::CodedAttributes,
 };
 use crate::{error::Result, trace::TraceId};
 
@@ -60,6 +61,11 @@ pub trait SpanChunk: Debug + Send {
     fn coded_passing(&mut self, column: &SpanColumn, _passing: Passing) -> Result<Option<CodedColumn>> {
         self.coded(column)
     }
+    /// The spans at these places, ascending.
+    fn spans_at(&self, places: &HashSet<i128>) -> Vec<u32>;
+
+    /// The loaded attributes of a scope, for all spans.
+    fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>>;
 
     /// The traces of the chunk, in the order of its spans; `None` if that is not known. Fetches what it needs.
     async fn traces(&mut self) -> Result<Option<ChunkTraces>> {

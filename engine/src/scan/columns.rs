@@ -207,6 +207,12 @@ pub enum SpanColumn {
         /// Length of the intervals.
         seconds: u32,
     },
+    /// All attributes of the span, its resource or its instrumentation scope: list of [`attribute_type`](super::attribute_type),
+    /// each key once, in no order. Not of events and links.
+    Attributes(AttributeScope),
+    /// Where the span lies: a number of 38 digits that no other span of the same blocks and live segments has. It changes with
+    /// them.
+    Place,
     /// `event:name`: list of strings, one for each event.
     EventName,
     /// `event:timeSinceStart`: list of Int64 nanoseconds since the span's start (negative if before it), one for each event.
@@ -227,6 +233,8 @@ impl SpanColumn {
             Self::Attribute { scope, key } => format!("{}.{key}", scope.as_str()),
             Self::AttributeJson { scope, key } => format!("{}_attributes[{key}]", scope.as_str()),
             Self::RoundedStart { seconds } => format!("start_time[{seconds}s]"),
+            Self::Attributes(scope) => format!("attributes({})", scope.as_str()),
+            Self::Place => "place".to_owned(),
             Self::EventName => "event:name".to_owned(),
             Self::EventTimeSinceStart => "event:timeSinceStart".to_owned(),
             Self::LinkTraceId => "link:traceID".to_owned(),
@@ -243,6 +251,8 @@ impl SpanColumn {
             Self::Attribute { .. } => any_value_type(),
             Self::AttributeJson { .. } => DataType::Utf8,
             Self::RoundedStart { .. } => timestamp_type(),
+            Self::Attributes(_) => list_of(super::attribute_type()),
+            Self::Place => super::place::place_type(),
             Self::EventName | Self::LinkTraceId | Self::LinkSpanId => list_of(DataType::Utf8),
             Self::EventTimeSinceStart => list_of(DataType::Int64),
             Self::TraceServiceStats => list_of(service_stats_type()),

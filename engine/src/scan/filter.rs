@@ -25,7 +25,7 @@ use datafusion::{
 use super::{
     chunk::SpanChunk,
     columns::{AttributeScope, SpanColumn, SpanField},
-    span_filter::{Passing, SpanFilter},
+    span_filter::{Passing, SpanFilter, SpanTest},
 };
 use crate::error::Result;
 
@@ -66,6 +66,8 @@ struct Condition {
     columns: Vec<SpanColumn>,
     passing: Passing,
     comparison: Option<Comparison>,
+    /// A test of places, which tell the spans themselves.
+    places: Option<Arc<dyn SpanTest>>,
 }
 
 /// A comparison of a time or duration with a literal, in nanoseconds.
@@ -115,6 +117,7 @@ impl Condition {
         Ok(Self {
             expr: reassign_expr_columns(expr.clone(), &schema)?,
             schema,
+            places: test.map(|filter| filter.test()).filter(|test| test.places().is_some()).cloned(),
             passing: test.map_or(Passing::ANYTHING, |filter| filter.test().passing()),
             comparison: Comparison::of(&columns, expr),
             columns,
@@ -124,6 +127,7 @@ impl Condition {
     /// Where to begin: what there is one of for many spans, then what has codes, then numbers, then attributes.
     fn cost(&self) -> usize {
         let of = |column: &SpanColumn| match column {
+            SpanColumn::Place => 0,
             SpanColumn::Field(field) => match field {
                 SpanField::RootServiceName | SpanField::RootSpanName | SpanField::TraceStartTime | SpanField::TraceEndTime => 1,
                 SpanField::TraceDurationNs | SpanField::TraceId => 1,
@@ -140,6 +144,11 @@ impl Condition {
             _ => 30,
         };
         self.columns.iter().map(of).sum()
+    }
+
+    /// The spans of a chunk that pass, if the condition is on places.
+    fn spans_at(&self, chunk: &dyn SpanChunk) -> Option<Vec<u32>> {
+        Some(chunk.spans_at(self.places.as_ref()?.places()?))
     }
 
     /// What statistics say of all spans of a chunk; `None` if it depends on the span.
@@ -180,6 +189,12 @@ impl Condition {
 
     /// The spans, of those in `before`, for which the condition is true.
     async fn spans(&self, chunk: &mut dyn SpanChunk, before: Option<&BooleanBuffer>) -> Result<BooleanBuffer> {
+        if let Some(spans) = self.spans_at(chunk) {
+            let mut mask = BooleanBufferBuilder::new(chunk.span_count());
+            mask.append_n(chunk.span_count(), false);
+            spans.iter().for_each(|span| mask.set_bit(*span as usize, true));
+            return Ok(and(mask.finish(), before));
+        }
         // Values that no span has may make the condition fail: then it is asked of spans.
         if let Some(Ok(mask)) = self.spans_by_code(chunk)? {
             return Ok(and(mask, before));
@@ -269,7 +284,7 @@ impl ScanFilter {
 
     /// Which of statistics and dictionaries excludes all spans of a chunk, if one does.
     pub async fn excludes(&self, chunk: &mut dyn SpanChunk) -> Result<Option<ExcludedBy>> {
-        if self.conditions.iter().any(|c| c.decided(chunk) == Some(false)) {
+        if self.conditions.iter().any(|c| c.decided(chunk) == Some(false) || c.spans_at(chunk).is_some_and(|s| s.is_empty())) {
             return Ok(Some(ExcludedBy::Statistics));
         }
         for condition in &self.conditions {

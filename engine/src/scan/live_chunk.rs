@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashSet,
     sync::{Arc, OnceLock},
 };
 
@@ -20,7 +21,11 @@ use super::{
     any_value::{AnyValueBuilder, lookup},
     attributes_to_json,
     columns::{SpanColumn, service_stats_type},
-    events_to_json, kind_text, links_to_json, rounded_end, rounded_start, status_text,
+    events_to_json, kind_text, links_to_json,
+    live_attributes::coded_records,
+    place::{place, places},
+    rounded_end, rounded_start, status_text,
+    value_counts::CodedAttributes,
 };
 use crate::{
     derive::{TraceFacts, TreePosition, derive, normalize, service_name},
@@ -116,6 +121,15 @@ impl SpanChunk for LiveChunk {
         Ok(Some(ChunkTraces { traces: traces.into(), first_spans: first_spans.into() }))
     }
 
+    fn spans_at(&self, places: &HashSet<i128>) -> Vec<u32> {
+        let rows = self.traces.iter().flat_map(PreparedTrace::rows).enumerate();
+        rows.filter(|(_, row)| places.contains(&row.place())).map(|(at, _)| at as u32).collect()
+    }
+
+    fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {
+        Ok(Arc::new(coded_attributes(&self.traces.iter().flat_map(PreparedTrace::rows).collect::<Vec<_>>(), scope)?))
+    }
+
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {
         let Some(selection) = selection else { return flatten(&self.traces, column) };
         // Only what was chosen is built: the JSON columns cost far more than the walk to them.
@@ -163,6 +177,8 @@ fn flatten_rows(rows: &[Row<'_>], column: &SpanColumn) -> Result<ArrayRef> {
             let end = |row: &Row<'_>| rounded_end(rounded_start(row.span.start_time_unix_nano, u64::from(*seconds).max(1)), *seconds);
             Ok(Arc::new(TimestampNanosecondArray::from_iter_values(rows.iter().map(end)).with_timezone("UTC")))
         }
+        SpanColumn::Place => places(rows.iter().map(Row::place)),
+        SpanColumn::Attributes(scope) => coded_attributes(rows, *scope)?.lists(None, rows.len()),
         SpanColumn::EventName => Ok(text_lists(rows, |row| row.span.events.iter().map(|e| Cow::Borrowed(e.name.as_str())))),
         SpanColumn::EventTimeSinceStart => {
             let mut lists = ListBuilder::new(Int64Builder::new());
@@ -239,6 +255,13 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// The parts of a trace in several live segments have different spans.
+    fn place(&self) -> i128 {
+        let trace = u128::from_be_bytes(self.trace.trace.id.0);
+        let span = self.span.span_id.iter().fold(0u128, |id, byte| id << 8 | u128::from(*byte));
+        place(trace ^ span << 64, self.at.left as u32 ^ (self.span.start_time_unix_nano as u32) << 8)
+    }
+
     fn number(&self, field: SpanField) -> Option<i64> {
         match self.cell(field) {
             Cell::Number(n) => Some(n),
@@ -310,6 +333,22 @@ fn flatten_attribute(rows: &[Row<'_>], scope: AttributeScope, key: &str) -> Resu
         }
     }
     values.finish()
+}
+
+/// All attributes of spans, or of resources or instrumentation scopes, whose spans lie side by side.
+fn coded_attributes(rows: &[Row<'_>], scope: AttributeScope) -> Result<CodedAttributes> {
+    match scope {
+        AttributeScope::Span => coded_records(rows.iter().map(|row| (&row.span.attributes, None))),
+        AttributeScope::Resource => coded_records(rows.chunk_by(|a, b| std::ptr::eq(a.group, b.group)).map(|spans| {
+            let resource = spans[0].group.resource.as_ref();
+            (resource.map_or(&[][..], |r| &r.attributes), Some(spans.len() as u32))
+        })),
+        AttributeScope::Instrumentation => coded_records(rows.chunk_by(|a, b| std::ptr::eq(a.scope, b.scope)).map(|spans| {
+            let scope = spans[0].scope.scope.as_ref();
+            (scope.map_or(&[][..], |s| &s.attributes), Some(spans.len() as u32))
+        })),
+        AttributeScope::Event | AttributeScope::Link => Err(Error::internal("attributes of events and links are not gathered")),
+    }
 }
 
 fn flatten_service_stats(rows: &[Row<'_>]) -> Result<ArrayRef> {

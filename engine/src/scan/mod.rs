@@ -12,14 +12,17 @@ mod groups;
 mod interval;
 mod json;
 mod live;
+mod live_attributes;
 mod live_chunk;
 mod newest;
+mod place;
 mod prune;
 mod queue;
 mod span_filter;
 mod table;
 mod tolerance;
 mod traces;
+mod value_counts;
 
 pub use aggregate::SpanAggregateExec;
 pub use aggregate_rule::AggregateInScan;
@@ -34,9 +37,15 @@ pub use filter::ValueTest;
 pub use interval::{IntervalFunction, ROUNDED_SECONDS, rounded_end, rounded_start};
 pub use json::{attributes_to_json, events_to_json, kind_text, links_to_json, status_text};
 pub use live::{LiveSegment, LiveSpans, NoLiveSpans, OneTrace};
+pub(crate) use live_attributes::coded_records;
 pub use live_chunk::{LiveChunkSource, PreparedTrace, flatten, prepare};
 pub use newest::NewestTraces;
+pub(crate) use place::{place, places, span_at};
 pub use span_filter::{Passing, SpanFilter, SpanTest};
 pub use table::SpansTable;
 pub use tolerance::{BlockFailures, Tolerance};
 pub use traces::{TraceChoice, TraceFilter, TraceSpans, TraceTest};
+pub(crate) use value_counts::AttributeBuilder;
+pub use value_counts::{
+    AttributeReader, AttributeTable, CodedAttributes, CountsReader, Scalar, attribute_type, value_counts, value_counts_type,
+};

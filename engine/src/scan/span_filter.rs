@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    collections::HashSet,
     fmt::Debug,
     hash::{Hash, Hasher},
     sync::Arc,
@@ -70,6 +71,11 @@ pub trait SpanTest: Any + Debug + Send + Sync {
     /// would, were the others absent.
     fn passing(&self) -> Passing {
         Passing::ANYTHING
+    }
+
+    /// If the column is [`SpanColumn::Place`](super::SpanColumn::Place): the places that pass.
+    fn places(&self) -> Option<&HashSet<i128>> {
+        None
     }
 }
 

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
-    datatypes::TimestampNanosecondType,
+    datatypes::{Decimal128Type, TimestampNanosecondType},
 };
 use tracehouse_engine::{Error, Result};
 
 use super::{Run, time::Intervals};
 use crate::{
     eval::{columns_of, single_values_of},
-    plan::metrics::{float64, int32, key_at, plan_exemplars},
+    plan::metrics::{decode, float64, plan_exemplars},
     result::metrics::{Exemplar, Group, Label, Series},
     syntax::{self, MetricsFn, Static},
 };
@@ -29,19 +29,14 @@ impl Run<'_> {
         if chosen.is_empty() {
             return Ok(());
         }
-        let mut wanted: HashMap<(i64, Vec<u8>, i32), (usize, usize)> = HashMap::new();
-        for (at, group) in chosen {
-            let start = group.witness.unwrap_or_default();
-            wanted.insert((start, group.key.clone(), group.exponent), (*at, group.interval));
-        }
-        let mut starts: Vec<i64> = wanted.keys().map(|(start, ..)| *start).collect();
-        starts.sort_unstable();
-        starts.dedup();
-        let plan = plan_exemplars(self.sessions, self.tenant, series, &starts, &self.whole)?;
+        let mut wanted: HashMap<i128, (usize, &Group)> =
+            chosen.into_iter().filter_map(|(at, group)| Some((group.witness?, (*at, group)))).collect();
+        let places = wanted.keys().copied().collect();
+        let plan = plan_exemplars(self.sessions, self.tenant, series, places, &self.intervals, &self.whole)?;
         let own_value = !matches!(series.function, MetricsFn::Rate | MetricsFn::CountOverTime | MetricsFn::HistogramOverTime(_));
         let cost = self.progress.cost;
         let physical = self.prepare(plan.plan).await?;
-        self.rows(physical, |batch| add(batch, &plan.fields, &mut wanted, own_value, found)).await?;
+        self.rows(physical, |batch| add(batch, &plan.shown, &mut wanted, own_value, found)).await?;
         // The spans were counted by the first plan.
         let inspected_bytes = self.progress.cost.inspected_bytes;
         self.progress.cost = crate::result::search::SearchMetrics { inspected_bytes, ..cost };
@@ -75,35 +70,39 @@ fn choose<'a>(groups: &'a [(usize, Group)], limit: usize, intervals: &Intervals)
 /// Takes from a batch the spans that are still wanted.
 fn add(
     batch: &RecordBatch,
-    fields: &[syntax::Field],
-    wanted: &mut HashMap<(i64, Vec<u8>, i32), (usize, usize)>,
+    shown: &[(syntax::Field, Option<usize>)],
+    wanted: &mut HashMap<i128, (usize, &Group)>,
     own_value: bool,
     found: &mut [Series],
 ) -> Result<()> {
     let wrong = || Error::internal("an exemplar plan gave columns of another type");
-    let starts = batch.column(0).as_primitive_opt::<TimestampNanosecondType>().ok_or_else(wrong)?;
-    let traces = batch.column(1).as_string_opt::<i32>().ok_or_else(wrong)?;
-    let (exponents, numbers) = (int32(batch.column(3))?, float64(batch.column(4))?);
-    let mut columns = &batch.columns()[5..];
-    let mut values = Vec::with_capacity(fields.len());
-    for field in fields {
-        let (own, rest) = columns.split_at_checked(columns_of(field).len()).ok_or_else(wrong)?;
-        values.push((field, single_values_of(field, own)?));
+    let places = batch.column(0).as_primitive_opt::<Decimal128Type>().ok_or_else(wrong)?;
+    let starts = batch.column(1).as_primitive_opt::<TimestampNanosecondType>().ok_or_else(wrong)?;
+    let traces = batch.column(2).as_string_opt::<i32>().ok_or_else(wrong)?;
+    let numbers = float64(batch.column(3))?;
+    let mut columns = &batch.columns()[4..];
+    let mut read = Vec::with_capacity(shown.len());
+    for (field, in_key) in shown {
+        let (own, rest) = columns.split_at_checked(if in_key.is_some() { 0 } else { columns_of(field).len() }).ok_or_else(wrong)?;
+        read.push(if in_key.is_some() { None } else { Some(single_values_of(field, own)?) });
         columns = rest;
     }
     for row in 0..batch.num_rows() {
-        let exponent = if exponents.is_valid(row) { exponents.value(row) } else { 0 };
-        let key = (starts.value(row), key_at(batch.column(2), row)?.to_vec(), exponent);
-        let Some((series, interval)) = wanted.remove(&key) else { continue };
+        let Some((series, group)) = wanted.remove(&places.value(row)) else { continue };
         let Some(series) = found.get_mut(series) else { continue };
-        let sample = series.values.get(interval).copied().unwrap_or(f64::NAN);
+        let key = decode(&group.key).ok_or_else(wrong)?;
+        let sample = series.values.get(group.interval).copied().unwrap_or(f64::NAN);
         let mut labels = vec![Label::text(TRACE_LABEL, traces.value(row).trim_start_matches('0'))];
-        let shown = values.iter().map(|(field, values)| (field.to_string(), values.get(row)));
+        let of_key = |at: &Option<usize>| at.and_then(|at| key.get(at).cloned()).unwrap_or(Static::Nil);
+        let values = shown
+            .iter()
+            .zip(&read)
+            .map(|((field, in_key), read)| (field.to_string(), read.as_ref().map_or_else(|| of_key(in_key), |values| values.get(row))));
         labels.extend(
-            shown.filter(|(name, value)| *value != Static::Nil && name != TRACE_LABEL).map(|(name, value)| Label::new(name, value)),
+            values.filter(|(name, value)| *value != Static::Nil && name != TRACE_LABEL).map(|(name, value)| Label::new(name, value)),
         );
         let value = if own_value && numbers.is_valid(row) { numbers.value(row) } else { sample };
-        series.exemplars.push(Exemplar { labels, value, time: starts.value(row), interval });
+        series.exemplars.push(Exemplar { labels, value, time: starts.value(row), interval: group.interval });
     }
     Ok(())
 }
@@ -115,7 +114,7 @@ mod tests {
     #[test]
     fn exemplars_are_bounded_and_spread() {
         let intervals = Intervals::range(1_000_000_000, 10_000_000_000, 1_000_000_000);
-        let group = |interval: usize| Group { key: vec![], interval, exponent: 0, count: 1, value: 0.0, witness: Some(interval as i64) };
+        let group = |interval: usize| Group { key: vec![], interval, exponent: 0, count: 1, value: 0.0, witness: Some(interval as i128) };
         let groups: Vec<(usize, Group)> = (0..50).map(|i| (i / 10, group(i % 10))).collect();
         let of = |limit| choose(&groups, limit, &intervals).iter().map(|(_, g)| g.interval).collect::<Vec<_>>();
         assert_eq!(of(100).len(), 20);

@@ -22,7 +22,7 @@ use tracehouse_engine::{
 };
 use tracehouse_sql::Sessions;
 
-pub use compare::{AttributeCounts, Counts, counts_at, plan_check, plan_compare};
+pub use compare::{SOURCES, Source, plan_compare};
 pub use exemplars::{ExemplarPlan, plan_exemplars};
 pub use functions::{as_service_name, exponent, float64, int32, int64, is_service_name, key_at};
 pub use key::{decode, encode};
@@ -56,7 +56,7 @@ pub enum Output {
     Count,
     /// Sum, smallest or largest of the values (Float64).
     Value,
-    /// Start of one of the group's spans (Timestamp): a witness from which an exemplar can be found.
+    /// Place of one of the group's spans (Decimal128): a witness from which an exemplar can be found.
     Witness,
 }
 
@@ -80,7 +80,8 @@ pub fn plan_series(
 ) -> Result<SeriesPlan> {
     let filters = plain_filters(&series.pipeline);
     let fields = fields_of(series, filters.as_deref().unwrap_or_default());
-    let source = counted(sessions, tenant, series, fields.iter().flat_map(columns_of), intervals, whole)?;
+    let columns = fields.iter().flat_map(columns_of).chain(witnesses.then_some(SpanColumn::Place));
+    let source = counted(sessions, tenant, series, columns, intervals, whole)?;
     let (field, kind) = match &series.function {
         MetricsFn::Rate | MetricsFn::CountOverTime => (None, Kind::Number),
         MetricsFn::MinOverTime(f) | MetricsFn::MaxOverTime(f) | MetricsFn::SumOverTime(f) | MetricsFn::AvgOverTime(f) => {
@@ -105,7 +106,7 @@ pub fn plan_series(
         }
     }
     if witnesses {
-        shown.push(column(&SpanColumn::Field(SpanField::StartTime)).alias("start_time"));
+        shown.push(column(&SpanColumn::Place).alias("place"));
     }
     let mut rows = LogicalPlanBuilder::from(source).project(shown)?;
     if field.is_some_and(|field| kind != Kind::Number || !always_a_number(field)) {
@@ -127,7 +128,7 @@ pub fn plan_series(
         _ => add(Output::Count, count(lit(1))),
     }
     if witnesses {
-        add(Output::Witness, first_value(col("start_time"), Vec::new()));
+        add(Output::Witness, first_value(col("place"), Vec::new()));
     }
     Ok(SeriesPlan { plan: stored_whole(rows.aggregate(groups, states)?.build()?, series, whole)?, outputs })
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use arrow::{
     array::{AsArray, RecordBatch},
-    datatypes::TimestampNanosecondType,
+    datatypes::Decimal128Type,
 };
 use tracehouse_engine::{Error, Result};
 
@@ -28,8 +28,8 @@ pub struct Group {
     pub count: i64,
     /// Sum, smallest or largest value.
     pub value: f64,
-    /// Start of one of the spans.
-    pub witness: Option<i64>,
+    /// Place of one of the spans.
+    pub witness: Option<i128>,
 }
 
 /// Series, and where exemplars of them can be found.
@@ -71,9 +71,9 @@ pub fn groups_of(batch: &RecordBatch, outputs: &[Output], into: &mut Vec<Group>)
                 rows.iter_mut().enumerate().for_each(|(i, row)| row.value = numbers.value(i));
             }
             Output::Witness => {
-                let times = array.as_primitive_opt::<TimestampNanosecondType>();
-                let times = times.ok_or_else(|| Error::internal("a metrics plan gave no times"))?;
-                rows.iter_mut().enumerate().for_each(|(i, row)| row.witness = Some(times.value(i)));
+                let places = array.as_primitive_opt::<Decimal128Type>();
+                let places = places.ok_or_else(|| Error::internal("a metrics plan gave no places"))?;
+                rows.iter_mut().enumerate().for_each(|(i, row)| row.witness = Some(places.value(i)));
             }
         }
     }

@@ -9,7 +9,7 @@ mod response;
 mod second;
 
 pub use assemble::{Assembled, Group, assemble, groups_of, labels_of};
-pub use compare::{Compared, Side};
+pub use compare::Compared;
 pub use math::{Operand, combine};
 pub use merged::Merged;
 pub use quantile::{Histogram, bucket_bound};
