@@ -151,6 +151,9 @@ impl SpanScanExec {
         }
         if let Some(traces) = &self.traces {
             text.push_str(&format!(", traces=[{}]", traces.test.name()));
+            if !traces.apart.is_empty() {
+                text.push_str(&format!(", traces_apart={}", traces.apart.len()));
+            }
         }
         if let Some(predicate) = &self.predicate {
             text.push_str(&format!(", predicate={predicate}"));

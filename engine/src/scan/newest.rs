@@ -12,6 +12,8 @@ pub struct NewestTraces {
     limit: usize,
     /// Starts of traces of which a chunk holds only a part.
     starts: HashMap<TraceId, i64>,
+    /// Whether those are told to match later, when all their parts are there.
+    apart: bool,
     newest: Mutex<BTreeSet<(i64, TraceId)>>,
 }
 
@@ -19,7 +21,14 @@ impl NewestTraces {
     /// Keeps `limit` traces. `starts` are the starts (Unix nanoseconds) of traces in several parts; of the others it is what a
     /// chunk says.
     pub fn new(limit: usize, starts: HashMap<TraceId, i64>) -> Self {
-        Self { limit, starts, newest: Mutex::default() }
+        Self { limit, starts, apart: false, newest: Mutex::default() }
+    }
+
+    /// The same where it is not known of a trace in several parts whether it matches: it pushes out no other.
+    #[must_use]
+    pub fn with_parts_apart(mut self) -> Self {
+        self.apart = true;
+        self
     }
 
     /// Number of traces that are kept.
@@ -34,7 +43,8 @@ impl NewestTraces {
         let starts: Vec<i64> = traces
             .map(|(id, stored)| {
                 let start = self.start_of(id, stored);
-                if !self.leaves_out(&newest, start) {
+                let apart = self.apart && self.starts.contains_key(&id);
+                if !apart && !self.leaves_out(&newest, start) {
                     newest.insert((start, id));
                     if newest.len() > self.limit {
                         newest.pop_first();
@@ -82,6 +92,8 @@ mod tests {
         assert_eq!(newest.offer([(id(4), 10), (id(5), 30), (id(1), 10)].into_iter()), [false, true, false]);
         assert!(newest.is_too_old((id(9), 100)) && !newest.is_too_old((id(8), 20)));
         assert_eq!(newest.offer([(id(9), 100)].into_iter()), [false]);
+        let apart = NewestTraces::new(1, HashMap::from([(id(9), 50)])).with_parts_apart();
+        assert_eq!(apart.offer([(id(9), 60), (id(1), 10), (id(9), 60), (id(2), 5)].into_iter()), [true, true, true, false]);
         assert_eq!(NewestTraces::new(0, HashMap::new()).offer([(id(1), 1)].into_iter()), [false]);
     }
 }

@@ -127,7 +127,7 @@ impl SpansTable {
             false => state.create_physical_expr(unnormalize_col(expr.clone()), &schema).map(Some),
         };
         let conditions = filter.conditions.iter().map(condition).collect::<DfResult<_>>()?;
-        Ok(Some(Arc::new(PlannedTraceFilter { test: filter.test.clone(), conditions })))
+        Ok(Some(Arc::new(PlannedTraceFilter { test: filter.test.clone(), conditions, apart: filter.apart.clone() })))
     }
 
     /// The units of work of a scan that starts now.

@@ -73,6 +73,8 @@ pub struct TraceFilter {
     pub test: Arc<dyn TraceTest>,
     /// Its conditions.
     pub conditions: Vec<Expr>,
+    /// Traces of which a chunk may hold only a part: they are not judged, and all of their spans that are looked at are chosen.
+    pub apart: Arc<HashSet<TraceId>>,
 }
 
 /// Some traces, by their ids: a scan reads these only, or all but these.
@@ -103,6 +105,7 @@ impl TraceChoice {
 pub(super) struct PlannedTraceFilter {
     pub test: Arc<dyn TraceTest>,
     pub conditions: Vec<Option<Arc<dyn PhysicalExpr>>>,
+    pub apart: Arc<HashSet<TraceId>>,
 }
 
 /// Which spans a scan asks a trace filter for.
@@ -119,6 +122,7 @@ pub(super) struct Asked<'a> {
 pub(super) struct TraceStage {
     test: Arc<dyn TraceTest>,
     conditions: Vec<ScanFilter>,
+    apart: Arc<HashSet<TraceId>>,
 }
 
 /// The traces of a chunk that may have chosen spans: those of their spans that are looked at.
@@ -126,13 +130,15 @@ pub(super) struct TraceStage {
 struct Candidates {
     spans: Vec<u32>,
     traces: Vec<Range<usize>>,
+    /// The spans of traces that are not judged.
+    apart: Vec<u32>,
 }
 
 impl TraceStage {
     /// For a scan of these columns.
     pub fn new(all: &[SpanColumn], planned: &PlannedTraceFilter) -> Result<Self> {
         let conditions = planned.conditions.iter().map(|c| ScanFilter::new(all, c.as_ref())).collect::<Result<_>>()?;
-        Ok(Self { test: planned.test.clone(), conditions })
+        Ok(Self { test: planned.test.clone(), conditions, apart: planned.apart.clone() })
     }
 
     /// Which conditions a span of a chunk may meet, by dictionaries and statistics; `None` if no span can be chosen.
@@ -141,7 +147,9 @@ impl TraceStage {
         for condition in &self.conditions {
             met.push(condition.excludes(chunk).await?.is_none());
         }
-        Ok(self.test.possible(&met).then_some(met))
+        let enters = |conditions: &Vec<usize>| conditions.iter().all(|c| met.get(*c).copied().unwrap_or(true));
+        let apart = || !self.apart.is_empty() && self.test.entrances().is_none_or(|all| all.iter().any(enters));
+        Ok((self.test.possible(&met) || apart()).then_some(met))
     }
 
     /// The chosen spans that are wanted.
@@ -237,9 +245,10 @@ impl TraceStage {
 
     /// The chosen spans of the candidates.
     async fn choose(&self, chunk: &mut dyn SpanChunk, candidates: Candidates, met: &[BooleanBuffer]) -> Result<BooleanBuffer> {
-        let Candidates { spans, traces } = candidates;
+        let Candidates { spans, traces, apart } = candidates;
         let mut chosen = BooleanBufferBuilder::new(chunk.span_count());
         chosen.append_n(chunk.span_count(), false);
+        apart.iter().for_each(|span| chosen.set_bit(*span as usize, true));
         if spans.is_empty() || self.test.decided_by_conditions() {
             spans.iter().for_each(|span| chosen.set_bit(*span as usize, true));
             return Ok(chosen.finish());
@@ -279,11 +288,17 @@ impl TraceStage {
                 continue;
             }
             met.iter().zip(&mut of_trace).for_each(|(mask, met)| *met = any(mask.values(), from, to));
-            if !self.test.possible(&of_trace) || newest.is_some_and(|n| n.is_too_old(*trace)) {
+            let apart = self.apart.contains(&trace.0);
+            if !apart && !self.test.possible(&of_trace) || newest.is_some_and(|n| n.is_too_old(*trace)) {
+                continue;
+            }
+            let spans = (from..to).filter(|span| entering.value(*span)).map(|span| span as u32);
+            if apart {
+                found.apart.extend(spans);
                 continue;
             }
             let first = found.spans.len();
-            found.spans.extend((from..to).filter(|span| entering.value(*span)).map(|span| span as u32));
+            found.spans.extend(spans);
             found.traces.push(first..found.spans.len());
         }
         found

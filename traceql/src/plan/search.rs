@@ -115,7 +115,7 @@ pub fn plan_search(
 }
 
 /// When traces in several parts start.
-fn starts_of(whole: &Whole) -> HashMap<TraceId, i64> {
+pub(super) fn starts_of(whole: &Whole) -> HashMap<TraceId, i64> {
     let traces = whole.iter().flat_map(|w| w.iter());
     traces.filter_map(|(id, trace)| Some((id.parse().ok()?, trace.start()))).collect()
 }

@@ -1,14 +1,14 @@
 //! A search that looks at whole traces, as a plan: the spans that may have a part in the answer, each with what the program
 //! asks of it, ordered by trace.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use datafusion::{
     common::Column,
     logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit},
 };
 use tracehouse_engine::{
-    Error, TenantId,
+    Error, TenantId, TraceId,
     scan::{NewestTraces, SpanColumn, SpanField, SpansTable, TraceChoice},
 };
 use tracehouse_sql::Sessions;
@@ -16,7 +16,8 @@ use tracehouse_sql::Sessions;
 use super::{
     ANSWER_COLUMNS, Whole,
     filter::filter_expr,
-    search::{kept, numbered, overlapping_spans},
+    search::{kept, numbered, overlapping_spans, starts_of},
+    whole::condition_with_whole,
     with_whole,
 };
 use crate::{
@@ -99,8 +100,8 @@ pub struct Read<'a> {
 
 impl Read<'_> {
     /// The rows for a program, ordered by trace and start, with `columns` and a column for each filter. Traces that are whole in a
-    /// chunk of the scan come only if they have a part in the answer, and with `newest` if they are new enough; the traces in
-    /// several parts come with all spans that enter.
+    /// chunk of the scan come only if they have a part in the answer, and all with `newest` only if they are new enough; of the
+    /// traces in several parts all spans come that enter.
     pub fn rows(
         &self,
         pipeline: &Pipeline,
@@ -108,33 +109,35 @@ impl Read<'_> {
         columns: &[SpanColumn],
         newest: Option<usize>,
     ) -> Result<LogicalPlan, Error> {
-        let newest = newest.map(|limit| Arc::new(NewestTraces::new(limit, HashMap::new())));
-        let table = self.chosen(pipeline, spansets, columns, Put::Entering, newest)?;
-        let mut plan = spansets.shown(table, pipeline, numbered(columns))?;
-        if let Some(parts) = self.in_parts(pipeline, spansets, columns)? {
-            plan = LogicalPlanBuilder::from(plan).union(parts)?.build()?;
-        }
-        sorted(plan)
+        let newest = newest.map(|limit| Arc::new(NewestTraces::new(limit, starts_of(self.whole)).with_parts_apart()));
+        let filter = Survival::filter(pipeline, spansets, Put::Entering, self.in_several_parts(), |filter| {
+            condition_with_whole(filter_expr(filter)?, self.whole)
+        })?;
+        let change = |table: SpansTable| table.newest(newest).filtering_traces(Some(filter));
+        let table = self.table(pipeline, spansets, columns, self.whole, change)?;
+        sorted(with_whole(spansets.shown(table, pipeline, numbered(columns))?, self.whole)?)
     }
 
-    /// The spans of traces that are whole in a chunk of the scan, as far as they are to be put out, under their names.
-    pub fn chosen(
+    /// The spans that survive, with these columns among others, of the traces that are not in several parts.
+    pub fn surviving(
         &self,
         pipeline: &Pipeline,
         spansets: &Arc<SpansetPlan>,
         columns: &[SpanColumn],
-        put: Put,
-        newest: Option<Arc<NewestTraces>>,
     ) -> Result<LogicalPlanBuilder, Error> {
-        let filter = Survival::filter(pipeline, spansets, put, filter_expr)?;
-        let change = |table: SpansTable| table.newest(newest).filtering_traces(Some(filter)).of_traces(self.choice(false));
+        let filter = Survival::filter(pipeline, spansets, Put::Surviving, Arc::default(), filter_expr)?;
+        let others = self.whole.is_some().then(|| TraceChoice { ids: self.in_several_parts(), only: false });
+        let change = |table: SpansTable| table.filtering_traces(Some(filter)).of_traces(others);
         self.table(pipeline, spansets, columns, &None, change)
     }
 
     /// The spans that enter of the traces in several parts, with `columns` and a column for each filter; nothing if there is no
     /// such trace.
     pub fn in_parts(&self, pipeline: &Pipeline, spansets: &Arc<SpansetPlan>, columns: &[SpanColumn]) -> Result<Option<LogicalPlan>, Error> {
-        let Some(choice) = self.choice(true) else { return Ok(None) };
+        if self.whole.is_none() {
+            return Ok(None);
+        }
+        let choice = TraceChoice { ids: self.in_several_parts(), only: true };
         let table = self.table(pipeline, spansets, columns, self.whole, |table| table.of_traces(Some(choice)))?;
         let table = entering(table, entrances(pipeline).as_deref())?;
         Ok(Some(with_whole(spansets.shown(table, pipeline, numbered(columns))?, self.whole)?))
@@ -155,11 +158,8 @@ impl Read<'_> {
         overlapping_spans(self.sessions, self.tenant, all, self.range, whole, change)
     }
 
-    /// The traces in several parts only, or all others.
-    fn choice(&self, only: bool) -> Option<TraceChoice> {
-        let whole = self.whole.as_ref()?;
-        let ids = whole.iter().filter_map(|(id, _)| id.parse().ok()).collect();
-        Some(TraceChoice { ids: Arc::new(ids), only })
+    fn in_several_parts(&self) -> Arc<HashSet<TraceId>> {
+        Arc::new(self.whole.iter().flat_map(|w| w.iter()).filter_map(|(id, _)| id.parse().ok()).collect())
     }
 }
 

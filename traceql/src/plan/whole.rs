@@ -83,6 +83,14 @@ pub fn with_whole(plan: LogicalPlan, whole: &Whole) -> Result<LogicalPlan> {
     Ok(plan.data)
 }
 
+/// A condition of a scan with the stored values of traces in several parts replaced.
+pub(super) fn condition_with_whole(expr: Expr, whole: &Whole) -> Result<Expr> {
+    Ok(match whole {
+        Some(whole) => replaced(expr, whole)?.data,
+        None => expr,
+    })
+}
+
 fn replaced(expr: Expr, whole: &Arc<WholeTraces>) -> DfResult<Transformed<Expr>> {
     expr.transform_down(|e| {
         if !whole.has_unnumbered() && is_decided_by_the_span(&e) {

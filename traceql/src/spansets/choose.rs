@@ -1,7 +1,7 @@
 //! The program inside the scan: which traces have a part in the answer, told from conditions in codes and few columns, before
 //! what is shown of their spans is read.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder},
@@ -10,7 +10,7 @@ use arrow::{
 };
 use datafusion::logical_expr::Expr;
 use tracehouse_engine::{
-    Error, Result,
+    Error, Result, TraceId,
     scan::{SpanColumn, SpanField, TraceFilter, TraceSpans, TraceTest},
 };
 
@@ -53,11 +53,12 @@ pub struct Survival {
 }
 
 impl Survival {
-    /// The filter of a scan for a pipeline; `condition` makes a condition of each filter.
+    /// The filter of a scan for a pipeline that does not judge the traces `apart`; `condition` makes a condition of each filter.
     pub fn filter(
         pipeline: &Pipeline,
         spansets: &Arc<SpansetPlan>,
         put: Put,
+        apart: Arc<HashSet<TraceId>>,
         condition: impl Fn(&FieldExpr) -> Result<Expr>,
     ) -> Result<TraceFilter> {
         let program = spansets.program.clone();
@@ -80,7 +81,7 @@ impl Survival {
         let rows = Rows::new(spansets.clone())?;
         let name = pipeline.to_string();
         let test = Self { name, program, entrances, rows, columns, numbers_at, numbers, ordered, decided, put };
-        Ok(TraceFilter { test: Arc::new(test), conditions: asked.iter().map(condition).collect::<Result<_>>()? })
+        Ok(TraceFilter { test: Arc::new(test), conditions: asked.iter().map(condition).collect::<Result<_>>()?, apart })
     }
 
     fn positions(&self, columns: &[ArrayRef], spans: usize) -> Result<Vec<Position>> {

@@ -40,7 +40,7 @@ use crate::{
     syntax::{Field, FieldExpr, Intrinsic, MetricsFn, Series},
 };
 use functions::{FieldFunction, Kind};
-use survivors::survivors;
+use survivors::{survivors, survivors_apart};
 pub(crate) use survivors::survivors_table;
 
 /// What one row of a plan's answer holds, column by column.
@@ -81,7 +81,23 @@ pub fn plan_series(
     let filters = plain_filters(&series.pipeline);
     let fields = fields_of(series, filters.as_deref().unwrap_or_default());
     let columns = fields.iter().flat_map(columns_of).chain(witnesses.then_some(SpanColumn::Place));
-    let source = counted(sessions, tenant, series, columns, intervals, whole)?;
+    if filters.is_some() {
+        let source = counted(sessions, tenant, series, columns, intervals, whole)?;
+        let (plan, outputs) = aggregated(source, series, intervals, witnesses)?;
+        return Ok(SeriesPlan { plan: with_whole(plan, whole)?, outputs });
+    }
+    // What is counted inside the scan and what is put together first are counted apart, and the counts merged.
+    let read = Read { sessions, tenant, range: Some((intervals.start, intervals.end())), whole };
+    let (_, chosen, parts) = survivors_apart(read, &series.pipeline, columns)?;
+    let (plan, outputs) = aggregated(between(chosen, intervals)?, series, intervals, witnesses)?;
+    let Some(parts) = parts else { return Ok(SeriesPlan { plan, outputs }) };
+    let (of_parts, _) = aggregated(between(parts, intervals)?, series, intervals, witnesses)?;
+    let both = LogicalPlanBuilder::from(plan).union(of_parts)?.build()?;
+    Ok(SeriesPlan { plan: merged(both, &series.function, &outputs)?, outputs })
+}
+
+/// The states of a series' function of some spans, by interval, key and bucket, and what the columns hold.
+fn aggregated(source: LogicalPlan, series: &Series, intervals: &Intervals, witnesses: bool) -> Result<(LogicalPlan, Vec<Output>)> {
     let (field, kind) = match &series.function {
         MetricsFn::Rate | MetricsFn::CountOverTime => (None, Kind::Number),
         MetricsFn::MinOverTime(f) | MetricsFn::MaxOverTime(f) | MetricsFn::SumOverTime(f) | MetricsFn::AvgOverTime(f) => {
@@ -130,7 +146,23 @@ pub fn plan_series(
     if witnesses {
         add(Output::Witness, first_value(col("place"), Vec::new()));
     }
-    Ok(SeriesPlan { plan: stored_whole(rows.aggregate(groups, states)?.build()?, series, whole)?, outputs })
+    Ok((rows.aggregate(groups, states)?.build()?, outputs))
+}
+
+/// Groups that may come twice, each once.
+fn merged(groups: LogicalPlan, function: &MetricsFn, outputs: &[Output]) -> Result<LogicalPlan> {
+    let (mut keys, mut states) = (Vec::new(), Vec::new());
+    for (column, output) in groups.schema().columns().into_iter().zip(outputs) {
+        let state = Expr::Column(column);
+        match (output, function) {
+            (Output::Interval | Output::Key | Output::Exponent, _) => keys.push(state),
+            (Output::Value, MetricsFn::MinOverTime(_)) => states.push(min(state)),
+            (Output::Value, MetricsFn::MaxOverTime(_)) => states.push(max(state)),
+            (Output::Value | Output::Count, _) => states.push(sum(state)),
+            (Output::Witness, _) => states.push(first_value(state, Vec::new())),
+        }
+    }
+    Ok(LogicalPlanBuilder::from(groups).aggregate(keys, states)?.build()?)
 }
 
 /// The spans that a series counts: those that start in the range of the intervals and pass or survive its pipeline.

@@ -19,22 +19,33 @@ use super::super::{
     spansets::sorted,
 };
 use crate::{
-    spansets::{SpansetTable, choose::Put},
+    spansets::SpansetTable,
     syntax::Pipeline,
 };
 
-/// The spans that survive `pipeline`: their start, trace id and these columns. Those of a trace that is whole in a chunk of the
-/// scan come from there; traces in several parts are put together.
+/// The spans that survive `pipeline`: their start, trace id and these columns.
 pub fn survivors(read: Read<'_>, pipeline: &Pipeline, columns: impl IntoIterator<Item = SpanColumn>) -> Result<LogicalPlan> {
+    let (shown, chosen, parts) = survivors_apart(read, pipeline, columns)?;
+    let Some(parts) = parts else { return Ok(chosen) };
+    let chosen = LogicalPlanBuilder::from(chosen).project(shown.iter().map(column).collect::<Vec<_>>())?;
+    Ok(chosen.union(parts)?.alias(SPANS)?.build()?)
+}
+
+/// The same apart: of the traces that are whole in a chunk of the scan, which judges them, and of those in several parts, which
+/// are put together first.
+pub fn survivors_apart(
+    read: Read<'_>,
+    pipeline: &Pipeline,
+    columns: impl IntoIterator<Item = SpanColumn>,
+) -> Result<(Vec<SpanColumn>, LogicalPlan, Option<LogicalPlan>)> {
     let first = [SpanField::StartTime, SpanField::TraceId].map(SpanColumn::Field);
     let shown = each_once(first.into_iter().chain(columns));
     let (all, spansets) = program_of(pipeline, &shown)?;
-    let chosen = read.chosen(pipeline, &spansets, &shown, Put::Surviving, None)?;
-    let Some(parts) = read.in_parts(pipeline, &spansets, &all)? else { return Ok(chosen.build()?) };
+    let chosen = read.surviving(pipeline, &spansets, &shown)?.build()?;
+    let Some(parts) = read.in_parts(pipeline, &spansets, &all)? else { return Ok((shown, chosen, None)) };
     let table = SpansetTable::new(pipeline.to_string(), sorted(parts)?, spansets, ANSWER_COLUMNS.len(), schema_of(&shown));
     let parts = LogicalPlanBuilder::scan(TableReference::bare(SPANS), provider_as_source(Arc::new(table)), None)?.build()?;
-    let chosen = chosen.project(shown.iter().map(column).collect::<Vec<_>>())?;
-    Ok(chosen.union(parts)?.alias(SPANS)?.build()?)
+    Ok((shown, chosen, Some(parts)))
 }
 
 /// The spans that survive `pipeline` with these columns, each of them once, trace by trace.
