@@ -129,7 +129,10 @@ impl ExecutionPlan for SpanAggregateExec {
                 let loaded = selected.chunk.load(&states.columns).await;
                 let full = {
                     let _timer = queue.baseline.elapsed_compute().timer();
-                    loaded.and_then(|()| states.add(&mut selected))
+                    match loaded {
+                        Ok(()) => states.add(&mut selected).await,
+                        Err(e) => Err(e),
+                    }
                 };
                 if queue.finish(selected, full)?.unwrap_or_default() {
                     let batch = states.emit(&queue)?;
@@ -173,14 +176,18 @@ impl States {
 
     /// Adds the chosen spans of a chunk. Says whether the states should be put out, because memory is short. What can fail
     /// for the chunk's sake is done before any state changes.
-    fn add(&mut self, selected: &mut Selected) -> Result<bool> {
+    async fn add(&mut self, selected: &mut Selected) -> Result<bool> {
         let rows = selected.rows();
         let columns = self.columns.clone();
         let mut values = Values::new(&columns, selected);
         let keys = self.aggregation.groups.iter().map(|expr| values.key(expr)).collect::<Result<Vec<_>>>()?;
         let groups = group(&values.dimensions(&keys), rows);
-        let inputs = self.aggregation.functions.iter().zip(&self.aggregation.arguments);
-        let inputs = inputs.map(|(f, arguments)| values.input(f, arguments, &groups)).collect::<Result<Vec<_>>>()?;
+        let mut inputs = Vec::with_capacity(self.aggregation.functions.len());
+        for (function, arguments) in self.aggregation.functions.iter().zip(&self.aggregation.arguments) {
+            // Here the query can be stopped.
+            tokio::task::yield_now().await;
+            inputs.push(values.input(function, arguments, &groups)?);
+        }
         let keys = keys.iter().map(|key| values.of_groups(key, &groups)).collect::<Result<Vec<_>>>()?;
 
         self.any |= rows > 0;
