@@ -296,7 +296,7 @@ impl<'a> Run<'a> {
 
     /// Memory for the series of these groups: a value an interval, whether there is one or not.
     fn room_for(&self, groups: &[Group]) -> Result<Memory> {
-        let keys: HashSet<&[u8]> = groups.iter().map(|g| g.key.as_slice()).collect();
+        let keys: datafusion::common::HashSet<&[u8]> = groups.iter().map(|g| g.key.as_slice()).collect();
         let exponents: HashSet<i32> = groups.iter().map(|g| g.exponent).collect();
         let values = keys.len().saturating_mul(exponents.len()).saturating_mul(self.intervals.count);
         let mut memory = Memory::new("the series of an answer", &self.context);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use arrow::{
     array::{Array, ArrayRef, StringArray},
-    buffer::BooleanBuffer,
+    buffer::{BooleanBuffer, ScalarBuffer},
 };
 use datafusion::common::HashMap;
 
@@ -230,23 +230,28 @@ impl<'a> Generic<'a> {
     }
 }
 
-/// The values of a leaf, each with bits that tell it from others.
+/// The values of a leaf.
 struct Values<'a> {
     values: &'a Dense,
-    /// Codes of texts that have none of their own.
-    text_codes: Option<Vec<u32>>,
+    /// A small number for each value, the same for equal ones, and one more than the largest. Texts and truth values have them.
+    small: Option<(ScalarBuffer<u32>, usize)>,
 }
 
 impl<'a> Values<'a> {
     fn new(values: &'a Dense) -> Self {
-        let text_codes = match values {
+        let small = match values {
+            // Positions in a dictionary are not negative.
+            Dense::Text(Text { codes: Some(codes), values }) => {
+                Some((ScalarBuffer::new(codes.inner().clone(), 0, codes.len()), values.len()))
+            }
             Dense::Text(Text { codes: None, values }) => {
                 let mut first: HashMap<&str, u32> = HashMap::new();
-                Some((0..values.len()).map(|at| *first.entry(values.value(at)).or_insert(at as u32)).collect())
+                Some(((0..values.len()).map(|at| *first.entry(values.value(at)).or_insert(at as u32)).collect(), values.len()))
             }
+            Dense::Bool(values) => Some((values.iter().map(|v| u32::from(*v != 0)).collect(), 2)),
             _ => None,
         };
-        Self { values, text_codes }
+        Self { values, small }
     }
 
     fn get(&self, at: usize) -> Scalar<'a> {
@@ -259,24 +264,13 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Bits that tell a value from others.
     #[inline]
     fn bits(&self, at: usize) -> u64 {
-        match (self.values, &self.text_codes) {
-            (_, Some(codes)) => codes[at].into(),
-            (Dense::Text(text), None) => text.code(at) as u64,
-            (Dense::Int64(v), _) => v[at] as u64,
-            (Dense::Double(v), _) => v[at].to_bits(),
-            (Dense::Bool(v), _) => (v[at] != 0).into(),
-            (Dense::Int32(_) | Dense::Bytes(_), _) => 0,
-        }
-    }
-
-    /// One more than the largest of the bits, if they are small.
-    fn bits_max(&self) -> usize {
-        match (self.values, &self.text_codes) {
-            (_, Some(codes)) => codes.len(),
-            (Dense::Text(text), None) => text.values.len(),
-            (Dense::Bool(_), _) => 2,
+        match (&self.small, self.values) {
+            (Some((small, _)), _) => small[at].into(),
+            (None, Dense::Int64(v)) => v[at] as u64,
+            (None, Dense::Double(v)) => v[at].to_bits(),
             _ => 0,
         }
     }
@@ -296,7 +290,7 @@ struct Coder<'a> {
 
 impl<'a> Coder<'a> {
     fn new(values: &'a Values<'a>) -> Self {
-        let recent = vec![(NONE, NONE); values.bits_max()];
+        let recent = vec![(NONE, NONE); values.small.as_ref().map_or(0, |(_, count)| *count)];
         Self { values, recent, last: HashMap::new(), known: HashMap::new(), several: HashMap::new() }
     }
 

@@ -130,7 +130,10 @@ impl ExecutionPlan for SpanAggregateExec {
                 let loaded = states.load(selected.chunk.as_mut()).await;
                 let full = {
                     let _timer = queue.baseline.elapsed_compute().timer();
-                    loaded.and_then(|()| states.add(&mut selected))
+                    match loaded {
+                        Ok(()) => states.add(&mut selected).await,
+                        Err(e) => Err(e),
+                    }
                 };
                 if queue.finish(selected, full)?.unwrap_or_default() {
                     let batch = states.emit(&queue)?;
@@ -195,7 +198,7 @@ impl States {
 
     /// Adds the chosen spans of a chunk. Says whether the states should be put out, because memory is short. What can fail
     /// for the chunk's sake is done before any state changes.
-    fn add(&mut self, selected: &mut Selected) -> Result<bool> {
+    async fn add(&mut self, selected: &mut Selected) -> Result<bool> {
         let rows = selected.rows();
         let columns = self.columns.clone();
         let mut values = Values::new(&columns, self.rounded.clone(), selected);
@@ -203,7 +206,12 @@ impl States {
         let functions = self.aggregation.functions.iter().zip(&self.aggregation.arguments);
         let of_span = functions.clone().any(|(f, arguments)| !counts_all(f, arguments) && !takes_any(f));
         let groups = group(&values.dimensions(&keys), rows, of_span);
-        let inputs = functions.map(|(f, arguments)| values.input(f, arguments, &groups)).collect::<Result<Vec<_>>>()?;
+        let mut inputs = Vec::with_capacity(self.aggregation.functions.len());
+        for (function, arguments) in functions {
+            // Here the query can be stopped.
+            tokio::task::yield_now().await;
+            inputs.push(values.input(function, arguments, &groups)?);
+        }
         let keys = keys.iter().map(|key| values.of_groups(key, &groups)).collect::<Result<Vec<_>>>()?;
 
         self.any |= rows > 0;

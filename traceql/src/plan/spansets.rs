@@ -119,12 +119,7 @@ impl Read<'_> {
     }
 
     /// The spans that survive, with these columns among others, of the traces that are not in several parts.
-    pub fn surviving(
-        &self,
-        pipeline: &Pipeline,
-        spansets: &Arc<SpansetPlan>,
-        columns: &[SpanColumn],
-    ) -> Result<LogicalPlanBuilder, Error> {
+    pub fn surviving(&self, pipeline: &Pipeline, spansets: &Arc<SpansetPlan>, columns: &[SpanColumn]) -> Result<LogicalPlanBuilder, Error> {
         let filter = Survival::filter(pipeline, spansets, Put::Surviving, Arc::default(), filter_expr)?;
         let others = self.whole.is_some().then(|| TraceChoice { ids: self.in_several_parts(), only: false });
         let change = |table: SpansTable| table.filtering_traces(Some(filter)).of_traces(others);

@@ -68,8 +68,9 @@ enum Kept {
 }
 
 /// Distinct attributes in the order in which they were met.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct AttributeTable {
+    values_max: usize,
     keys: HashMap<Arc<str>, u32>,
     /// Of each key its name, its texts, and how many values it has in all.
     of_key: Vec<(Arc<str>, HashMap<Arc<str>, u32>, usize)>,
@@ -78,7 +79,18 @@ pub struct AttributeTable {
     text_bytes: usize,
 }
 
+impl Default for AttributeTable {
+    fn default() -> Self {
+        Self::new(VALUES_MAX)
+    }
+}
+
 impl AttributeTable {
+    fn new(values_max: usize) -> Self {
+        let (keys, others) = (HashMap::default(), HashMap::default());
+        Self { values_max, keys, of_key: Vec::new(), others, entries: Vec::new(), text_bytes: 0 }
+    }
+
     /// Number of attributes.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -119,7 +131,7 @@ impl AttributeTable {
         if let Some(known) = known {
             return known;
         }
-        if *count >= VALUES_MAX && value != Scalar::Other {
+        if *count >= self.values_max && value != Scalar::Other {
             return self.number(key, Scalar::Other);
         }
         *count += 1;
@@ -270,6 +282,17 @@ mod tests {
         for (at, value) in values.iter().enumerate() {
             assert_eq!((read.key(2 * at), read.value(2 * at), read.key(2 * at + 1)), ("a", *value, "b"));
         }
+    }
+
+    #[test]
+    fn too_many_values_of_a_key_are_one() {
+        let mut table = AttributeTable::new(2);
+        let (a, b) = (table.key("a"), table.key("b"));
+        let of_a: Vec<u32> = [7, 8, 9, 7, 10].map(|v| table.number(a, Scalar::Int(v))).into();
+        assert_eq!(of_a, [0, 1, 2, 0, 2]);
+        assert_eq!(table.number(b, Scalar::Int(9)), 3);
+        let array = table.to_array().unwrap();
+        assert_eq!(AttributeReader::new(&array).unwrap().value(2), Scalar::Other);
     }
 
     #[test]

@@ -40,8 +40,8 @@ use crate::{
     syntax::{Field, FieldExpr, Intrinsic, MetricsFn, Series},
 };
 use functions::{FieldFunction, Kind};
-use survivors::{survivors, survivors_apart};
 pub(crate) use survivors::survivors_table;
+use survivors::{survivors, survivors_apart};
 
 /// What one row of a plan's answer holds, column by column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,10 +18,7 @@ use super::super::{
     filter::{SPANS, column},
     spansets::sorted,
 };
-use crate::{
-    spansets::SpansetTable,
-    syntax::Pipeline,
-};
+use crate::{spansets::SpansetTable, syntax::Pipeline};
 
 /// The spans that survive `pipeline`: their start, trace id and these columns.
 pub fn survivors(read: Read<'_>, pipeline: &Pipeline, columns: impl IntoIterator<Item = SpanColumn>) -> Result<LogicalPlan> {

@@ -1,11 +1,12 @@
 //! From the rows of a first-stage plan to series.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use arrow::{
     array::{AsArray, RecordBatch},
     datatypes::Decimal128Type,
 };
+use datafusion::common::HashMap;
 use tracehouse_engine::{Error, Result};
 
 use super::{BUCKET_LABEL, Histogram, Label, NAME_LABEL, QUANTILE_LABEL, Series, bucket_bound};
@@ -100,11 +101,14 @@ fn unit_of(field: &Field) -> f64 {
 /// Numbers for things in the order of their first appearance.
 struct Numbering<K>(HashMap<K, usize>);
 
-impl<K: std::hash::Hash + Eq> Numbering<K> {
-    fn number(&mut self, key: K) -> (usize, bool) {
+impl<K: std::hash::Hash + Eq + Clone> Numbering<K> {
+    fn number(&mut self, key: &K) -> (usize, bool) {
+        if let Some(known) = self.0.get(key) {
+            return (*known, false);
+        }
         let next = self.0.len();
-        let at = *self.0.entry(key).or_insert(next);
-        (at, at == next)
+        self.0.insert(key.clone(), next);
+        (next, true)
     }
 }
 
@@ -112,9 +116,9 @@ fn plain(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>) -> 
     let counts = matches!(series.function, MetricsFn::Rate | MetricsFn::CountOverTime);
     let blank = vec![if counts { 0.0 } else { f64::NAN }; intervals.count];
     let mut out = Assembled::default();
-    let mut numbering = Numbering(HashMap::new());
+    let mut numbering = Numbering(HashMap::default());
     for group in groups {
-        let (at, new) = numbering.number(group.key.clone());
+        let (at, new) = numbering.number(&group.key);
         if new {
             out.series.push(Series { labels: labels_of(series, &group.key, None)?, values: blank.clone(), exemplars: Vec::new() });
         }
@@ -138,9 +142,9 @@ fn plain(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>) -> 
 
 fn histograms(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>, unit: f64) -> Result<Assembled> {
     let mut out = Assembled::default();
-    let mut numbering = Numbering(HashMap::new());
+    let mut numbering = Numbering(HashMap::default());
     for group in groups {
-        let (at, new) = numbering.number((group.key.clone(), group.exponent));
+        let (at, new) = numbering.number(&(group.key.clone(), group.exponent));
         if new {
             let bucket = Label::new(BUCKET_LABEL, Static::Float(bucket_bound(group.exponent, unit)));
             let labels = labels_of(series, &group.key, Some(bucket))?;
@@ -159,11 +163,11 @@ fn quantile_series(series: &syntax::Series, intervals: &Intervals, groups: Vec<G
     let again = |(nth, q): &(usize, &f64)| quantiles[..*nth].contains(q);
     let quantiles: Vec<f64> = quantiles.iter().enumerate().filter(|one| !again(one)).map(|(_, q)| *q).collect();
     let mut out = Assembled::default();
-    let mut numbering = Numbering(HashMap::new());
+    let mut numbering = Numbering(HashMap::default());
     let mut histograms: Vec<BTreeMap<usize, Histogram>> = Vec::new();
     let mut placed = Vec::with_capacity(groups.len());
     for group in groups {
-        let (at, new) = numbering.number(group.key.clone());
+        let (at, new) = numbering.number(&group.key);
         if new {
             histograms.push(BTreeMap::new());
             for q in &quantiles {

@@ -1,12 +1,10 @@
 //! The series of `compare()`: for the selected spans and for the others, the most frequent values of each attribute, and how
 //! many spans have it.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap},
-};
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch};
+use datafusion::common::HashMap;
 use tracehouse_engine::{
     Error, Result,
     scan::{CountsReader, Scalar},
