@@ -122,13 +122,7 @@ fn own(rows: &mut Rows, scope: AttributeScope, key: &str, texts: &mut Texts, cod
 }
 
 /// The code of each of these generic attributes.
-fn generic(
-    rows: &Rows,
-    scope: AttributeScope,
-    keys: &super::keys::Keys,
-    hits: &super::keys::Hits,
-    texts: &mut Texts,
-) -> Result<Vec<u32>> {
+fn generic(rows: &Rows, scope: AttributeScope, keys: &super::keys::Keys, hits: &super::keys::Hits, texts: &mut Texts) -> Result<Vec<u32>> {
     let picked = |leaf: &str| -> Result<Option<Picked>> {
         let path = value_leaf(scope, leaf);
         if rows.is_empty(&path)? { Ok(None) } else { rows.picked(&path, keys, hits).map(Some) }

@@ -25,8 +25,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     scan::{
-        AttributeScope, ChunkSource, ChunkStats, ChunkTraces, CodedColumn, Passing, SpanChunk, SpanColumn, SpanField, ValueTest, attributes_to_json,
-        events_to_json, links_to_json,
+        AttributeScope, ChunkSource, ChunkStats, ChunkTraces, CodedColumn, Passing, SpanChunk, SpanColumn, SpanField, ValueTest,
+        attributes_to_json, events_to_json, links_to_json,
     },
     store::request_cost,
     trace::TraceId,
@@ -64,7 +64,8 @@ impl ChunkSource for RowGroupSource {
         let spans = self.span_count()?;
         let rows = Rows::new(self.block.clone(), self.row_group, traces).of_spans(spans);
         let stats = ChunkStats { traces: traces as u64, ..ChunkStats::default() };
-        let mut chunk = RowGroupChunk { rows, loaded: HashSet::new(), in_part: HashMap::new(), coded: HashMap::new(), spans: 0, flat: None, stats };
+        let mut chunk =
+            RowGroupChunk { rows, loaded: HashSet::new(), in_part: HashMap::new(), coded: HashMap::new(), spans: 0, flat: None, stats };
         chunk.spans = match spans {
             Some(spans) => spans,
             None => {

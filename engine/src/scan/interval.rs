@@ -140,7 +140,10 @@ mod tests {
         let second = 1_000_000_000;
         let times = [0, 1, 15 * second - 1, 15 * second, 15 * second + 1, 30 * second];
         assert_eq!(times.map(|t| rounded_start(t, 15)), [0, 0, 0, 0, 1, 1]);
-        assert_eq!(times[1..].iter().map(|t| rounded_end(rounded_start(*t, 15), 15) / 1_000_000_000).collect::<Vec<_>>(), [15, 15, 15, 30, 30]);
+        assert_eq!(
+            times[1..].iter().map(|t| rounded_end(rounded_start(*t, 15), 15) / 1_000_000_000).collect::<Vec<_>>(),
+            [15, 15, 15, 30, 30]
+        );
     }
 
     #[test]
@@ -150,13 +153,9 @@ mod tests {
             let signature = Signature::any(1, Volatility::Immutable);
             IntervalFunction { start: start * second, step: step * second, signature }.grid(|seconds| seconds != 300)
         };
-        assert_eq!([grid(0, 3600), grid(3600, 300), grid(60, 60), grid(60, 90), grid(7, 60), grid(0, 50)], [
-            Some(3600),
-            Some(60),
-            Some(60),
-            Some(15),
-            None,
-            None
-        ]);
+        assert_eq!(
+            [grid(0, 3600), grid(3600, 300), grid(60, 60), grid(60, 90), grid(7, 60), grid(0, 50)],
+            [Some(3600), Some(60), Some(60), Some(15), None, None]
+        );
     }
 }
