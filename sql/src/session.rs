@@ -364,7 +364,7 @@ mod tests {
             ("select count(*) from spans s where s.resource_attributes->>'a b' = 'x' and name = 'n'", &["resource_attributes[a b]@"]),
             (
                 "select json_get_int(s.scope_attributes, 'n') from spans s where span_attributes ? 'k' order by 1",
-                &["instrumentation_attributes[n]@", "span_attributes[k]@"],
+                &["scope_attributes[n]@", "span_attributes[k]@"],
             ),
         ] {
             let plan = ask(&sessions, &format!("explain {sql}")).await.unwrap();
@@ -372,6 +372,13 @@ mod tests {
         }
         let plan = ask(&sessions, "explain select json_length(span_attributes), span_attributes->>name from spans").await.unwrap();
         assert!(plan.contains("span_attributes@") && !plan.contains("span_attributes["), "{plan}");
+    }
+
+    #[tokio::test]
+    async fn scans_learn_from_the_plan_above() {
+        let (_dir, sessions) = sessions();
+        let plan = ask(&sessions, "explain select name from spans order by start_time desc limit 10").await.unwrap();
+        assert!(plan.contains("tightening=DynamicFilter"), "{plan}");
     }
 
     #[tokio::test]

@@ -333,7 +333,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn words_are_searched_as_bit_by_bit(codes in prop::collection::vec(prop_oneof![Just(3u8), Just(131), any::<u8>()], 0..=64), code in prop_oneof![Just(3u8), Just(131)], mask in any::<u64>()) {
+        fn words_are_searched_as_bit_by_bit(
+            codes in prop::collection::vec(prop_oneof![Just(3u8), Just(131), any::<u8>()], 0..=64),
+            code in prop_oneof![Just(3u8), Just(131)],
+            mask in any::<u64>(),
+        ) {
             let found = equal(&codes, code);
             prop_assert!((0..64).all(|at| (found >> at & 1 == 1) == (codes.get(at) == Some(&code))));
             let places: Vec<u32> = (0..64).filter(|at| mask >> at & 1 == 1).collect();

@@ -194,7 +194,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bits_are_those_of_the_levels(max in 0u32..8, parts in prop::collection::vec((any::<bool>(), prop::collection::vec(0u32..8, 1..90)), 0..9)) {
+        fn bits_are_those_of_the_levels(
+            max in 0u32..8,
+            parts in prop::collection::vec((any::<bool>(), prop::collection::vec(0u32..8, 1..90)), 0..9),
+        ) {
             let (mut out, mut due) = (BitBuilder::default(), vec![]);
             for (repeat, mut levels) in parts {
                 levels.iter_mut().for_each(|level| *level %= max + 1);

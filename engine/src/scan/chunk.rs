@@ -61,6 +61,7 @@ pub trait SpanChunk: Debug + Send {
     fn coded_passing(&mut self, column: &SpanColumn, _passing: Passing) -> Result<Option<CodedColumn>> {
         self.coded(column)
     }
+
     /// The spans at these places, ascending.
     fn spans_at(&self, places: &HashSet<i128>) -> Vec<u32>;
 

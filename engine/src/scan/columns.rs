@@ -231,6 +231,7 @@ impl SpanColumn {
         match self {
             Self::Field(f) => f.describe().0.to_owned(),
             Self::Attribute { scope, key } => format!("{}.{key}", scope.as_str()),
+            Self::AttributeJson { scope: AttributeScope::Instrumentation, key } => format!("scope_attributes[{key}]"),
             Self::AttributeJson { scope, key } => format!("{}_attributes[{key}]", scope.as_str()),
             Self::RoundedStart { seconds } => format!("start_time[{seconds}s]"),
             Self::Attributes(scope) => format!("attributes({})", scope.as_str()),

@@ -8,12 +8,14 @@ use arrow::{
 };
 use datafusion::{
     common::{project_schema, tree_node::TreeNodeRecursion},
+    config::ConfigOptions,
     error::{DataFusionError, Result as DfResult},
     execution::TaskContext,
-    physical_expr::{EquivalenceProperties, PhysicalExpr},
+    physical_expr::{DynamicFilterTracking, EquivalenceProperties, PhysicalExpr},
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, SendableRecordBatchStream,
         execution_plan::{Boundedness, EmissionType},
+        filter_pushdown::{ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation},
         metrics::{ExecutionPlanMetricsSet, MetricsSet},
         stream::RecordBatchStreamAdapter,
     },
@@ -42,6 +44,8 @@ pub struct SpanScanExec {
     newest: Option<Arc<NewestTraces>>,
     choice: Option<TraceChoice>,
     traces: Option<Arc<PlannedTraceFilter>>,
+    /// Filters over the output that become tighter while the plan runs.
+    tightening: Vec<Arc<dyn PhysicalExpr>>,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -78,6 +82,7 @@ impl SpanScanExec {
             newest: None,
             choice: None,
             traces: None,
+            tightening: Vec::new(),
             schema,
             properties,
             metrics: ExecutionPlanMetricsSet::new(),
@@ -118,6 +123,7 @@ impl SpanScanExec {
             newest: self.newest.clone(),
             choice: self.choice.clone(),
             traces: self.traces.clone(),
+            tightening: self.tightening.clone(),
             schema: self.schema.clone(),
             properties: self.properties.clone(),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -133,6 +139,7 @@ impl SpanScanExec {
     /// What one partition works off.
     pub(super) fn work(&self, metrics: &ExecutionPlanMetricsSet, partition: usize) -> DfResult<ChunkQueue> {
         let filter = ScanFilter::new(&self.columns, self.predicate.as_ref())?;
+        let filter = filter.tightened_by(&self.output_columns(), &self.tightening);
         let stage = self.traces.as_ref().map(|planned| TraceStage::new(&self.columns, planned)).transpose()?;
         let traces = TraceFilters { newest: self.newest.clone(), choice: self.choice.clone(), stage };
         Ok(ChunkQueue::new(self.units.clone(), self.queue.clone(), filter, traces, metrics, partition))
@@ -157,6 +164,9 @@ impl SpanScanExec {
         }
         if let Some(predicate) = &self.predicate {
             text.push_str(&format!(", predicate={predicate}"));
+        }
+        for filter in &self.tightening {
+            text.push_str(&format!(", tightening={filter}"));
         }
         if let Some(limit) = self.limit {
             text.push_str(&format!(", limit={limit}"));
@@ -196,8 +206,26 @@ impl ExecutionPlan for SpanScanExec {
         self.predicate.as_ref().map_or(Ok(TreeNodeRecursion::Continue), f)
     }
 
+    fn handle_child_pushdown_result(
+        &self,
+        phase: FilterPushdownPhase,
+        pushed: ChildPushdownResult,
+        _: &ConfigOptions,
+    ) -> DfResult<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let filters = pushed.parent_filters.iter().map(|parent| parent.filter.clone());
+        let dynamic: Vec<_> = filters.filter(|filter| DynamicFilterTracking::classify(filter).contains_dynamic_filter()).collect();
+        let answer = FilterPushdownPropagation::all_unsupported(pushed);
+        if phase != FilterPushdownPhase::Post || dynamic.is_empty() {
+            return Ok(answer);
+        }
+        let mut scan = self.anew();
+        scan.tightening.extend(dynamic);
+        Ok(answer.with_updated_node(Arc::new(scan)))
+    }
+
     fn reset_state(self: Arc<Self>) -> DfResult<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(self.anew()))
+        // What a filter has learnt is of the run before.
+        Ok(Arc::new(Self { tightening: Vec::new(), ..self.anew() }))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

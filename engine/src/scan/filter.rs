@@ -17,9 +17,10 @@ use datafusion::{
     logical_expr::Operator,
     physical_expr::{
         PhysicalExpr, ScalarFunctionExpr,
-        expressions::{BinaryExpr, Column, Literal},
+        expressions::{BinaryExpr, Column, IsNullExpr, Literal},
         utils::{collect_columns, reassign_expr_columns, split_conjunction},
     },
+    physical_expr_common::physical_expr::snapshot_physical_expr,
 };
 
 use super::{
@@ -256,10 +257,47 @@ pub(super) enum ExcludedBy {
     Dictionary,
 }
 
+/// A filter that becomes tighter while the plan runs, because a TopK or a join above has learnt what it can still use. Whole
+/// chunks are left out by it; spans are asked above.
+#[derive(Debug)]
+struct Tightening {
+    expr: Arc<dyn PhysicalExpr>,
+    columns: Vec<SpanColumn>,
+}
+
+impl Tightening {
+    /// Whether by statistics no span of a chunk can pass, as far as is known by now.
+    fn excludes(&self, chunk: &dyn SpanChunk) -> bool {
+        snapshot_physical_expr(self.expr.clone()).is_ok_and(|now| self.is_false(&now, chunk))
+    }
+
+    fn is_false(&self, expr: &Arc<dyn PhysicalExpr>, chunk: &dyn SpanChunk) -> bool {
+        if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
+            let (left, right) = (binary.left(), binary.right());
+            match binary.op() {
+                Operator::And => return self.is_false(left, chunk) || self.is_false(right, chunk),
+                Operator::Or => return self.is_false(left, chunk) && self.is_false(right, chunk),
+                _ => {}
+            }
+        }
+        if let Some(is_null) = expr.downcast_ref::<IsNullExpr>() {
+            let column = is_null.arg().downcast_ref::<Column>().and_then(|c| self.columns.get(c.index()));
+            return column.is_some_and(|column| !column.field().is_nullable());
+        }
+        if let Some(literal) = expr.downcast_ref::<Literal>() {
+            return *literal.value() == ScalarValue::Boolean(Some(false));
+        }
+        let columns: Vec<_> = collect_columns(expr).iter().filter_map(|c| self.columns.get(c.index()).cloned()).collect();
+        let Some(comparison) = Comparison::of(&columns, expr) else { return false };
+        chunk.bounds(comparison.field).is_some_and(|bounds| comparison.decided(bounds) == Some(false))
+    }
+}
+
 /// The filter of a scan: conditions that must all be true.
 #[derive(Debug)]
 pub(super) struct ScanFilter {
     conditions: Vec<Condition>,
+    tightening: Vec<Tightening>,
 }
 
 impl ScanFilter {
@@ -268,7 +306,14 @@ impl ScanFilter {
         let parts = predicate.map(split_conjunction).unwrap_or_default();
         let mut conditions = parts.into_iter().map(|expr| Condition::new(all, expr)).collect::<Result<Vec<_>>>()?;
         conditions.sort_by_key(Condition::cost);
-        Ok(Self { conditions })
+        Ok(Self { conditions, tightening: Vec::new() })
+    }
+
+    /// Leaves out chunks by these filters over `columns` too, which become tighter while the plan runs.
+    #[must_use]
+    pub fn tightened_by(mut self, columns: &[SpanColumn], filters: &[Arc<dyn PhysicalExpr>]) -> Self {
+        self.tightening = filters.iter().map(|expr| Tightening { expr: expr.clone(), columns: columns.to_vec() }).collect();
+        self
     }
 
     /// The columns that the filter needs for the spans of a chunk, and which of their values.
@@ -284,7 +329,9 @@ impl ScanFilter {
 
     /// Which of statistics and dictionaries excludes all spans of a chunk, if one does.
     pub async fn excludes(&self, chunk: &mut dyn SpanChunk) -> Result<Option<ExcludedBy>> {
-        if self.conditions.iter().any(|c| c.decided(chunk) == Some(false) || c.spans_at(chunk).is_some_and(|s| s.is_empty())) {
+        let none = |c: &Condition| c.decided(chunk) == Some(false) || c.spans_at(chunk).is_some_and(|s| s.is_empty());
+        let decided = self.conditions.iter().any(none);
+        if decided || self.tightening.iter().any(|filter| filter.excludes(chunk)) {
             return Ok(Some(ExcludedBy::Statistics));
         }
         for condition in &self.conditions {
@@ -317,7 +364,74 @@ impl ScanFilter {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+    use datafusion::physical_expr::expressions::{DynamicFilterPhysicalExpr, is_null, lit};
+
     use super::*;
+    use crate::scan::{ChunkStats, CodedAttributes};
+
+    /// A chunk whose spans start between 10 and 20.
+    #[derive(Debug)]
+    struct Started;
+
+    #[async_trait]
+    impl SpanChunk for Started {
+        fn span_count(&self) -> usize {
+            2
+        }
+
+        async fn load(&mut self, _: &[SpanColumn]) -> Result<()> {
+            Ok(())
+        }
+
+        fn spans_at(&self, _: &HashSet<i128>) -> Vec<u32> {
+            Vec::new()
+        }
+
+        fn attributes(&mut self, _: AttributeScope) -> Result<Arc<CodedAttributes>> {
+            Err(crate::Error::internal("not asked for"))
+        }
+
+        fn bounds(&self, field: SpanField) -> Option<(i64, i64)> {
+            (field == SpanField::StartTime).then_some((10, 20))
+        }
+
+        fn column(&mut self, _: &SpanColumn, _: Option<&UInt32Array>) -> Result<ArrayRef> {
+            Err(crate::Error::internal("not asked for"))
+        }
+
+        fn stats(&self) -> ChunkStats {
+            ChunkStats::default()
+        }
+    }
+
+    #[test]
+    fn what_a_plan_learns_leaves_out_chunks() {
+        let columns = [SpanField::ParentSpanId, SpanField::StartTime, SpanField::DurationNs].map(SpanColumn::Field);
+        let column = |at: usize| Arc::new(Column::new(&columns[at].name(), at)) as Arc<dyn PhysicalExpr>;
+        let time = |t| lit(ScalarValue::TimestampNanosecond(Some(t), Some("UTC".into())));
+        let binary = |a, op, b| Arc::new(BinaryExpr::new(a, op, b)) as Arc<dyn PhysicalExpr>;
+        let later = |t| binary(column(1), Operator::Gt, time(t));
+        let or_null = |at, other| binary(is_null(column(at)).unwrap(), Operator::Or, other);
+        let dynamic = Arc::new(DynamicFilterPhysicalExpr::new(vec![column(1)], lit(true)));
+        let filter = ScanFilter::new(&columns, None).unwrap().tightened_by(&columns, &[dynamic.clone()]);
+        let excluded = || filter.tightening[0].excludes(&Started);
+        assert!(!excluded());
+        for (now, due) in [
+            (later(19), false),
+            (later(20), true),
+            (or_null(1, later(20)), true),
+            (or_null(0, later(20)), false), // that column may be NULL
+            (binary(later(20), Operator::And, lit(true)), true),
+            (binary(later(5), Operator::And, lit(true)), false),
+            (binary(column(2), Operator::Gt, lit(20i64)), false),
+            (lit(false), true),
+        ] {
+            let text = now.to_string();
+            dynamic.update(now).unwrap();
+            assert_eq!(excluded(), due, "{text}");
+        }
+    }
 
     #[test]
     fn statistics_decide_comparisons() {

@@ -179,8 +179,10 @@ mod tests {
             for some in [1, 2] {
                 let only_counted = group(&dimensions[..some], rows.len(), false);
                 let all = group(&dimensions[..some], rows.len(), true);
-                let codes = |groups: &Groups, group: usize| dimensions[..some].iter().map(|d| d.codes[groups.examples.value(group) as usize]).collect::<Vec<_>>();
-                let show = |groups: &Groups| groups.counts.iter().enumerate().map(|(g, n)| (codes(groups, g), *n)).collect::<BTreeMap<_, _>>();
+                let show = |groups: &Groups| -> BTreeMap<Vec<u32>, i64> {
+                    let codes = |span: &u32| dimensions[..some].iter().map(|d| d.codes[*span as usize]).collect();
+                    groups.examples.values().iter().map(codes).zip(groups.counts.iter().copied()).collect()
+                };
                 prop_assert_eq!(show(&only_counted), show(&all));
             }
             let mut due: BTreeMap<_, i64> = BTreeMap::new();
