@@ -37,6 +37,7 @@ pub const ENDPOINTS: &[(&str, &str, &str)] = &[
     ("GET", "{api}/api/search/tag/{tag}/values", "values of an attribute, whatever its scope"),
     ("GET", "{api}/api/echo", "echo, for health checks"),
     ("GET", "{api}/api/status/buildinfo", "the version, as Grafana asks for it"),
+    ("any", "{api}/api/mcp", "the Model Context Protocol for language models, if traceql.mcp_enabled"),
     ("GET", "{api}/api/openapi.json", "this API as OpenAPI describes it"),
     ("GET", "/querier{api}/api/...", "search, traces, tags and query_range as Tempo's query frontends ask queriers"),
     ("gRPC", "/tempopb.StreamingQuerier/*", "search, metrics, names and values, streamed: Search, MetricsQueryRange, SearchTagsV2 ..."),

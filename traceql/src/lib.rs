@@ -14,6 +14,7 @@ pub mod growing;
 pub mod jaeger;
 pub mod jobs;
 pub mod legacy;
+pub mod mcp;
 pub mod metrics;
 pub mod plan;
 pub mod result;
