@@ -38,7 +38,7 @@ pub struct Config {
     pub tag_cache_bytes: usize,
     /// Most traces of a search through the Jaeger API, which answers whole traces.
     pub max_jaeger_traces: usize,
-    /// Whether language models may ask through `/api/mcp` (Model Context Protocol).
+    /// Whether language models may ask through `/api/mcp` (Model Context Protocol; Tempo's `query_frontend.mcp_server.enabled`).
     pub mcp_enabled: bool,
     /// Names and addresses by which clients of `/api/mcp` may call this server, with commas between them; empty for any. Others
     /// are refused, so that no web page can lead a browser here under a name of its own.
