@@ -31,6 +31,11 @@ pub const ENDPOINTS: &[(&str, &str, &str)] = &[
     ("GET", "{api}/api/metrics/summary", "counts, errors and latencies of server spans: ?q={...}&groupBy=name"),
     ("GET", "{api}/api/traces/{traceID}", "a trace, JSON or protobuf"),
     ("GET", "{api}/api/v2/traces/{traceID}", "a trace with what finding it cost; ?q={...} for some of its spans"),
+    (
+        "POST",
+        "{api}/api/v2/traces/diff",
+        "what differs between two traces: {\"base\": {\"traceId\": ...}, \"compare\": {\"traceId\": ...}}",
+    ),
     ("GET", "{api}/api/v2/search/tags", "names of attributes by scope; ?scope=&q=&start=&end=&limit="),
     ("GET", "{api}/api/v2/search/tag/{tag}/values", "values of an attribute; ?q=&start=&end=&limit="),
     ("GET", "{api}/api/search/tags", "names of attributes in one list"),

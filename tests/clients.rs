@@ -58,9 +58,7 @@ fn the_javascript_sdk_gets_back_what_it_sent() {
 fn a_language_model_asks_through_mcp() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start_with(home.path(), &[("TRACEHOUSE_TRACEQL__MCP_ENABLED", "true")]);
-    for request in crate::support::fixture::read(&repo().join("tests/sql/shop.spans")) {
-        server.push(&request);
-    }
+    crate::support::shop::send(&server);
     // The protocol of 2026 without a handshake, and those before it with one.
     tools::run(tools::python_with_packages().arg(script("mcp_tools.py")).arg(server.url("")).args(["auto", "legacy"]));
     let other = [("host", "evil.example"), ("accept", "application/json, text/event-stream"), ("content-type", "application/json")];

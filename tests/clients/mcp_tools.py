@@ -10,8 +10,8 @@ import sys
 from mcp import Client, MCPError
 
 TOOLS = {
-    "traceql-search", "traceql-metrics-instant", "traceql-metrics-range", "get-trace", "get-attribute-names", "get-attribute-values",
-    "docs-traceql", "docs-config", "sql-query",
+    "traceql-search", "traceql-metrics-instant", "traceql-metrics-range", "get-trace", "trace-diff", "get-attribute-names",
+    "get-attribute-values", "docs-traceql", "docs-config", "sql-query",
 }
 WINDOW = {"start": "2026-03-01T12:00:00Z", "end": "2026-03-01T16:00:00Z"}
 
@@ -52,7 +52,9 @@ async def check(client):
     assert [s["value"] for s in rate["series"]] == [11], rate
     series = json.loads(await ask("traceql-metrics-range", query="{ kind = server } | count_over_time()", **WINDOW))
     assert sum(s.get("value", 0) for s in series["series"][0]["samples"]) == 4, series
-    await refused("traceql-metrics-instant", "not a metrics query", query="{}", **WINDOW)
+    await refused("traceql-metrics-instant", "use traceql-search", query="{}", **WINDOW)
+    await refused("traceql-metrics-range", "use traceql-search", query="{}", **WINDOW)
+    await refused("traceql-search", "use traceql-metrics-instant", query="{} | rate()", **WINDOW)
     trace = json.loads(await ask("get-trace", trace_id="a1"))
     assert sorted(s["serviceName"] for s in trace["trace"]["services"]) == ["auth", "web"], trace
     await refused("get-trace", "hex", trace_id="x/y")
@@ -62,7 +64,18 @@ async def check(client):
     assert all(name in values for name in ("auth", "late", "web")), values
     only = await ask("get-attribute-values", **{"name": "resource.service.name", "filter-query": "{ name = `check token` }"})
     assert "auth" in only and "late" not in only, only
+    assert json.loads(only)["tagValues"] == {"string": ["auth"]}, only
     await refused("get-attribute-values", "400", name="nope")
+    await refused("get-attribute-values", "filter-query", **{"name": "resource.service.name", "filter-query": "nope"})
+    diff = json.loads(await ask("trace-diff", base_trace_id="a1", compare_trace_id="a2"))
+    assert diff["summary"]["changedServices"] == ["auth", "web"] and diff["patch"]["stats"]["removedSpans"] == 2, diff
+    times = {"base_start": "2026-03-01T12:00:00Z", "base_end": "2026-03-01T12:01:00Z"}
+    native = json.loads(await ask("trace-diff", base_trace_id="a1", compare_trace_id="a2", format="trace-summary-v0-native", **times))
+    assert native == diff["summary"], native
+    await refused("trace-diff", "base_end", base_trace_id="a1", compare_trace_id="a2", base_start="2026-03-01T12:00:00Z")
+    await refused("trace-diff", "404", base_trace_id="a1", compare_trace_id="dead")
+    await refused("trace-diff", "format", base_trace_id="a1", compare_trace_id="a2", format="nope")
+    await refused("get-attribute-names", "invalid scope", scope="nope")
     assert "TraceQL" in await ask("docs-traceql", name="basic")
     assert "metrics" in await ask("docs-traceql", name="metrics")
     assert "multitenancy_enabled" in await ask("docs-config", name="config-reference")

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod config;
+pub mod diff;
 pub mod eval;
 pub mod growing;
 pub mod jaeger;

@@ -6,7 +6,7 @@ use arrow::json::ArrayWriter;
 use axum::{
     Router,
     body::{Body, to_bytes},
-    http::{HeaderMap, Request, header},
+    http::{HeaderMap, Request, header, request},
     response::Response,
 };
 use futures::StreamExt;
@@ -36,15 +36,13 @@ impl ApiBackend {
         let router = crate::api::router(api.clone());
         Self { api, router }
     }
-}
 
-impl Backend for ApiBackend {
-    async fn get(&self, headers: HeaderMap, path_and_query: String) -> Result<String, String> {
-        let mut request = Request::get(&path_and_query).header(header::ACCEPT, "application/vnd.grafana.llm");
+    /// One request to the router.
+    async fn ask(&self, headers: HeaderMap, mut request: request::Builder, body: Body) -> Result<String, String> {
         if let Some(tenant) = headers.get(TENANT_HEADER) {
             request = request.header(TENANT_HEADER, tenant);
         }
-        let request = request.body(Body::empty()).map_err(|e| format!("the arguments make no request: {e}"))?;
+        let request = request.body(body).map_err(|e| format!("the arguments make no request: {e}"))?;
         let answer: Result<Response, Infallible> = self.router.clone().call(request).await;
         let answer = answer.unwrap_or_else(|never| match never {});
         let status = answer.status();
@@ -52,6 +50,16 @@ impl Backend for ApiBackend {
         let body = body.await.map_err(|_| format!("the answer is larger than {ANSWER_BYTES_MAX} bytes: ask for less"))?;
         let text = String::from_utf8_lossy(&body).into_owned();
         if status.is_success() { Ok(text) } else { Err(format!("the request failed with HTTP status {status}: {text}")) }
+    }
+}
+
+impl Backend for ApiBackend {
+    async fn get(&self, headers: HeaderMap, path_and_query: String) -> Result<String, String> {
+        self.ask(headers, Request::get(&path_and_query).header(header::ACCEPT, "application/vnd.grafana.llm"), Body::empty()).await
+    }
+
+    async fn post(&self, headers: HeaderMap, path: &str, body: String) -> Result<String, String> {
+        self.ask(headers, Request::post(path), Body::from(body)).await
     }
 
     async fn sql(&self, headers: HeaderMap, query: String) -> Result<String, String> {

@@ -32,6 +32,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// there is none.
     fn get(&self, headers: HeaderMap, path_and_query: String) -> impl Future<Output = Result<String, String>> + Send;
 
+    /// `POST` of a JSON body to a path of the query API, the same way.
+    fn post(&self, headers: HeaderMap, path: &str, body: String) -> impl Future<Output = Result<String, String>> + Send;
+
     /// A question in SQL, for the tenant of these headers: rows as JSON.
     fn sql(&self, headers: HeaderMap, query: String) -> impl Future<Output = Result<String, String>> + Send;
 }

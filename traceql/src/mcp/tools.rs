@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use tracehouse_engine::clock;
 
 use super::{Answer, Backend, Server};
+use crate::{search::parse, syntax::Root, tags::groups};
 
 type Arguments = Map<String, Value>;
 
@@ -21,7 +22,7 @@ type Argument = (&'static str, &'static str, bool, &'static [&'static str]);
 const START: Argument = ("start", "start of the time range in RFC 3339; one hour before the end if absent", false, &[]);
 const END: Argument = ("end", "end of the time range in RFC 3339; now if absent", false, &[]);
 
-/// The first eight as in Tempo, with its names and arguments.
+/// The first nine as in Tempo, with its names and arguments.
 const TOOLS: &[Row] = &[
     (
         "traceql-search",
@@ -40,6 +41,24 @@ const TOOLS: &[Row] = &[
         &[("query", "TraceQL metrics query such as {} | quantile_over_time(duration, 0.9)", true, &[]), START, END],
     ),
     ("get-trace", "All spans of one trace", &[("trace_id", "id of the trace, in hex", true, &[])]),
+    (
+        "trace-diff",
+        "What differs between two traces: a summary, and every change if that is at most 64 KiB",
+        &[
+            ("base_trace_id", "id of the trace to compare with, in hex", true, &[]),
+            ("compare_trace_id", "id of the trace that is compared, in hex", true, &[]),
+            ("base_start", "start of the range in which the first trace is looked for, in RFC 3339; with base_end", false, &[]),
+            ("base_end", "end of that range; with base_start", false, &[]),
+            ("compare_start", "the same for the second trace; with compare_end", false, &[]),
+            ("compare_end", "end of that range; with compare_start", false, &[]),
+            (
+                "format",
+                "trace-summary-v0-composed if absent; trace-patch-v0 for every change, however long",
+                false,
+                &["trace-summary-v0-composed", "trace-summary-v0-native", "trace-patch-v0"],
+            ),
+        ],
+    ),
     (
         "get-attribute-names",
         "Names of the attributes that queries can use",
@@ -100,13 +119,14 @@ pub async fn call<B: Backend>(server: &Server<B>, headers: HeaderMap, name: &str
     Ok(match name {
         "traceql-search" => {
             let (start, end) = range(arguments)?;
-            let query = vec![("q", required(arguments, "query")?), ("start", start.as_second().to_string()), ("end", seconds_up(end))];
+            let query =
+                vec![("q", query_of(arguments, false)?), ("start", start.as_second().to_string()), ("end", seconds_up(end).to_string())];
             json(get("/api/search".to_owned(), query).await?, "search-results", "1")
         }
         "traceql-metrics-instant" | "traceql-metrics-range" => {
             let (start, end) = range(arguments)?;
             let nanos = |t: Timestamp| t.as_nanosecond().to_string();
-            let query = vec![("q", required(arguments, "query")?), ("start", nanos(start)), ("end", nanos(end))];
+            let query = vec![("q", query_of(arguments, true)?), ("start", nanos(start)), ("end", nanos(end))];
             let (path, kind) = match name {
                 "traceql-metrics-range" => ("/api/metrics/query_range", "metrics-range"),
                 _ => ("/api/metrics/query", "metrics-instant"),
@@ -114,12 +134,13 @@ pub async fn call<B: Backend>(server: &Server<B>, headers: HeaderMap, name: &str
             json(get(path.to_owned(), query).await?, kind, "1")
         }
         "get-trace" => json(get(below("/api/v2/traces/", &required(arguments, "trace_id")?, ""), vec![]).await?, "trace", "2"),
+        "trace-diff" => json(server.backend.post(headers, "/api/v2/traces/diff", diff_of(arguments)?).await?, "trace-diff", "0"),
         "get-attribute-names" => {
             let scope = optional(arguments, "scope")?.map(|s| ("scope", s)).into_iter().collect();
             json(get("/api/v2/search/tags".to_owned(), scope).await?, "attribute-names", "2")
         }
         "get-attribute-values" => {
-            let filter = optional(arguments, "filter-query")?.map(|q| ("q", q)).into_iter().collect();
+            let filter = optional(arguments, "filter-query")?.map(|q| readable(q).map(|q| ("q", q))).transpose()?.into_iter().collect();
             let path = below("/api/v2/search/tag/", &required(arguments, "name")?, "/values");
             json(get(path, filter).await?, "attribute-values", "2")
         }
@@ -143,15 +164,57 @@ fn required(arguments: &Arguments, name: &str) -> Result<String, String> {
     optional(arguments, name)?.ok_or_else(|| format!("argument {name} is missing"))
 }
 
+/// The argument `query`, if it is of the kind that a tool takes. A model that gets this wrong is told which tool is right.
+fn query_of(arguments: &Arguments, metrics: bool) -> Result<String, String> {
+    let text = required(arguments, "query")?;
+    let query = parse(&text).map_err(|e| format!("query parse error, see the tool docs-traceql: {e}"))?;
+    match (matches!(query.root, Root::Metrics(_)), metrics) {
+        (true, false) => Err("this is a TraceQL metrics query: use traceql-metrics-instant or traceql-metrics-range".to_owned()),
+        (false, true) => Err("this is a TraceQL search, not a metrics query: use traceql-search".to_owned()),
+        _ => Ok(text),
+    }
+}
+
+/// A filter of values. The API takes one that is still being typed for no filter at all, which a model would not notice.
+fn readable(filter: String) -> Result<String, String> {
+    match groups(&filter) {
+        Ok(groups) if groups.is_empty() => {
+            Err("invalid filter-query: give one filter with scoped attributes, { span.a = 1 && name = `b` }".to_owned())
+        }
+        Ok(_) => Ok(filter),
+        Err(e) => Err(format!("invalid filter-query: {e}")),
+    }
+}
+
+/// The body of a request to compare two traces.
+fn diff_of(arguments: &Arguments) -> Result<String, String> {
+    let side = |id: &str, start: &str, end: &str| {
+        let mut side = json!({ "traceId": required(arguments, id)? });
+        match (time(arguments, start)?, time(arguments, end)?) {
+            (None, None) => {}
+            (Some(from), Some(to)) => {
+                side["start"] = json!(from.as_second());
+                side["end"] = json!(seconds_up(to));
+            }
+            _ => return Err(format!("give both {start} and {end}, or neither")),
+        }
+        Ok(side)
+    };
+    let base = side("base_trace_id", "base_start", "base_end")?;
+    let compare = side("compare_trace_id", "compare_start", "compare_end")?;
+    let format = optional(arguments, "format")?.unwrap_or_else(|| "trace-summary-v0-composed".to_owned());
+    Ok(json!({ "base": base, "compare": compare, "format": format }).to_string())
+}
+
+fn time(arguments: &Arguments, name: &str) -> Result<Option<Timestamp>, String> {
+    let read =
+        |text: String| text.parse().map_err(|_| format!("invalid {name} time: {text:?} is not in RFC 3339, such as 2026-01-15T12:00:00Z"));
+    optional(arguments, name)?.map(read).transpose()
+}
+
 /// `start` and `end`: the last hour, or the hour before the end.
 fn range(arguments: &Arguments) -> Result<(Timestamp, Timestamp), String> {
-    let read = |name: &str| {
-        let time = |text: String| {
-            text.parse().map_err(|_| format!("invalid {name} time: {text:?} is not in RFC 3339, such as 2026-01-15T12:00:00Z"))
-        };
-        optional(arguments, name)?.map(time).transpose()
-    };
-    let (start, end): (Option<Timestamp>, Option<Timestamp>) = (read("start")?, read("end")?);
+    let (start, end) = (time(arguments, "start")?, time(arguments, "end")?);
     let end = match end {
         Some(end) => end,
         None => now()?,
@@ -171,8 +234,8 @@ fn now() -> Result<Timestamp, String> {
 }
 
 /// A search takes whole seconds: those of the range and no less.
-fn seconds_up(time: Timestamp) -> String {
-    (time.as_second() + i64::from(time.subsec_nanosecond() > 0)).to_string()
+fn seconds_up(time: Timestamp) -> i64 {
+    time.as_second() + i64::from(time.subsec_nanosecond() > 0)
 }
 
 /// A path with a part that may hold anything.
@@ -205,7 +268,7 @@ mod tests {
         let of = |value: Value| value.as_object().unwrap().clone();
         let given = of(json!({"start": "2026-01-15T12:00:00Z", "end": "2026-01-15T12:00:01.5Z", "n": 3, "empty": ""}));
         let (start, end) = range(&given).unwrap();
-        assert_eq!((start.as_second(), seconds_up(end).as_str()), (1_768_478_400, "1768478402"));
+        assert_eq!((start.as_second(), seconds_up(end)), (1_768_478_400, 1_768_478_402));
         assert!(required(&given, "n").unwrap_err().contains("as a string") && required(&given, "empty").unwrap_err().contains("missing"));
         let hour = range(&of(json!({"end": "2026-01-15T12:00:00Z"}))).unwrap();
         assert_eq!(hour.1.as_second() - hour.0.as_second(), 3600);
