@@ -31,7 +31,7 @@ mod tests {
             .flat_map(|(path, item)| item.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), path.as_str())))
             .collect();
         // But for families of paths that repeat others, and protocols of their own.
-        let rows = ENDPOINTS.iter().filter(|(methods, path, _)| methods.starts_with("GET") && !path.ends_with("..."));
+        let rows = ENDPOINTS.iter().filter(|(methods, path, _)| !["any", "gRPC"].contains(methods) && !path.ends_with("..."));
         let rows = rows.map(|(methods, path, _)| (methods, path.replace("{api}", "/tempo"))).collect::<Vec<_>>();
         let listed = rows.iter().flat_map(|(methods, path)| methods.split(", ").map(move |m| (m.to_owned(), path.as_str())));
         assert_eq!(described, listed.collect());

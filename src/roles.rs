@@ -16,7 +16,10 @@ use tracehouse_ingest::{
     wal::segment::FILE_HEADER_BYTES,
 };
 use tracehouse_sql::{Extensions, Sessions};
-use tracehouse_traceql::{Api, StreamingQuerier};
+use tracehouse_traceql::{
+    Api, StreamingQuerier,
+    mcp::{self, ApiBackend, Docs},
+};
 
 use crate::{
     config::Config,
@@ -75,7 +78,7 @@ pub async fn start(
     let api = Arc::new(Api::new(sessions.clone(), tenancy, config.traceql.clone()));
     let grpc = Routes::new(StreamingQuerier::new(api.clone())).into_axum_router();
     let routers = Routers {
-        api: tracehouse_traceql::router(api.clone()),
+        api: tracehouse_traceql::router(api.clone()).merge(mcp(&config.traceql, api.clone())),
         querier: tracehouse_traceql::querier_router(api.clone()),
         others: tracehouse_ingest::admin_router(ingester.clone()).merge(grpc.reset_fallback()),
     };
@@ -102,6 +105,22 @@ impl Roles {
     pub async fn shutdown(self) {
         self.ingester.shutdown().await;
     }
+}
+
+/// The endpoint for language models, if it is wanted.
+fn mcp(config: &tracehouse_traceql::Config, api: Arc<Api>) -> Router {
+    if !config.mcp_enabled {
+        return Router::new();
+    }
+    let docs = Docs {
+        traceql: include_str!("../docs/traceql.md"),
+        metrics: include_str!("../docs/traceql-metrics.md"),
+        sql: include_str!("../docs/sql.md"),
+        operate: include_str!("../docs/operate.md"),
+        settings: include_str!("../docs/config.md"),
+    };
+    let hosts = config.mcp_allowed_hosts.split(',').map(|h| h.trim().to_owned()).filter(|h| !h.is_empty()).collect();
+    Router::new().route_service("/api/mcp", mcp::service(ApiBackend::new(api), docs, hosts))
 }
 
 /// Sessions that know TraceQL's functions too.

@@ -4,21 +4,9 @@
 use std::io::{Read, Write};
 
 use serde_json::{Value, json};
+use tracehouse_traceql::result::tempopb::{SearchRequest, SearchResponse};
 
-use crate::support::{
-    Server,
-    fixture::{self, EPOCH_SECONDS},
-    http, repo, tools,
-};
-
-fn shop(settings: &[(&str, &str)]) -> (tempfile::TempDir, Server) {
-    let home = tempfile::tempdir().unwrap();
-    let server = Server::start_with(home.path(), settings);
-    for request in fixture::read(&repo().join("tests/sql/shop.spans")) {
-        server.push(&request);
-    }
-    (home, server)
-}
+use crate::support::{Answer, Server, block_on, fixture::EPOCH_SECONDS, http, querier::Querier, repo, shop, tools};
 
 fn names(answer: &Value) -> Vec<String> {
     let scopes = answer["trace"]["resourceSpans"].as_array().into_iter().flatten().flat_map(|rs| rs["scopeSpans"].as_array().unwrap());
@@ -30,7 +18,7 @@ fn names(answer: &Value) -> Vec<String> {
 
 #[test]
 fn a_trace_can_be_filtered() {
-    let (_home, server) = shop(&[]);
+    let (_home, server) = shop::live(&[]);
     let check = || {
         // GET /cart ( auth ( check token ) pay )
         for (params, expected) in [
@@ -58,7 +46,7 @@ fn a_trace_can_be_filtered() {
 
 #[test]
 fn a_trace_has_a_form_for_language_models() {
-    let (_home, server) = shop(&[]);
+    let (_home, server) = shop::live(&[]);
     let get = |id: &str| http::get(&server.url(&format!("/api/v2/traces/{id}")), &[("accept", "application/vnd.grafana.llm")]).ok();
     let answer = get("b4");
     assert_eq!(answer.content_type, "application/vnd.grafana.llm+json");
@@ -82,7 +70,7 @@ fn a_trace_has_a_form_for_language_models() {
 
 #[test]
 fn a_trace_that_is_too_large_is_refused_or_cut() {
-    let (_home, server) = shop(&[("TRACEHOUSE_TRACEQL__MAX_BYTES_PER_TRACE", "500")]);
+    let (_home, server) = shop::live(&[("TRACEHOUSE_TRACEQL__MAX_BYTES_PER_TRACE", "500")]);
     let v1 = server.get("/api/traces/a1");
     assert_eq!(v1.status, 422, "{}", v1.text());
     assert!(v1.text().contains("max_bytes_per_trace"), "{}", v1.text());
@@ -97,7 +85,7 @@ fn a_trace_that_is_too_large_is_refused_or_cut() {
 
 #[test]
 fn queriers_paths_answer_as_queriers_do() {
-    let (_home, server) = shop(&[]);
+    let (_home, server) = shop::live(&[]);
     let missing = server.get("/querier/api/traces/dead");
     assert_eq!((missing.status, missing.json()["trace"].clone()), (404, json!({})));
     assert_eq!(names(&server.get("/querier/api/traces/a2").ok().json()), ["GET /cart", "pay"]);
@@ -114,7 +102,7 @@ fn queriers_paths_answer_as_queriers_do() {
 
 #[test]
 fn the_summary_counts_server_spans_by_group() {
-    let (_home, server) = shop(&[]);
+    let (_home, server) = shop::live(&[]);
     let (start, end) = (EPOCH_SECONDS.to_string(), (EPOCH_SECONDS + 14_400).to_string());
     let window = [("start", start.as_str()), ("end", end.as_str())];
     let ask = |q: &str, by: &str| server.ask("/api/metrics/summary", &[&[("q", q), ("groupBy", by)], &window[..]].concat());
@@ -158,7 +146,7 @@ fn the_summary_counts_server_spans_by_group() {
 
 #[test]
 fn wrong_parameters_are_named() {
-    let (_home, server) = shop(&[]);
+    let (_home, server) = shop::live(&[]);
     for (path, part) in [
         ("/api/search?q=%7B%7D&q=%7B%7D", "invalid q: it is given more than once"),
         ("/api/search?q=%7B%7D&limit=1&limit=1", "invalid limit: it is given more than once"),
@@ -199,19 +187,23 @@ fn wrong_parameters_are_named() {
 
 #[test]
 fn a_prefix_comes_before_the_api() {
-    let (_home, server) = shop(&[("TRACEHOUSE_SERVER__HTTP_API_PREFIX", "/tempo")]);
+    let (_home, server) = shop::live(&[("TRACEHOUSE_SERVER__HTTP_API_PREFIX", "/tempo")]);
     assert_eq!(server.get("/tempo/api/v2/traces/a1").ok().json()["trace"]["resourceSpans"].as_array().unwrap().len(), 2);
     server.get("/tempo/api/v2/search/tag/span.a/b/values").ok();
     server.get("/querier/tempo/api/v2/traces/a1").ok();
     server.get("/ready").ok();
     assert_eq!(server.get("/api/echo").status, 404);
+    // Grafana leaves a path of the URL out over gRPC.
+    let request = SearchRequest { query: "{ status = error }".to_owned(), ..SearchRequest::default() };
+    let messages: Vec<SearchResponse> = block_on(Querier::new(&server).all("Search", request)).unwrap();
+    assert_eq!(messages.iter().map(|m| m.traces.len()).sum::<usize>(), 3);
     let paths = server.get("/tempo/api/openapi.json").ok().json();
     assert!(paths["paths"]["/tempo/api/search"].is_object() && paths["paths"]["/ready"].is_object());
 }
 
 #[test]
 fn a_request_can_end_the_process() {
-    let (home, server) = shop(&[]);
+    let (home, server) = shop::live(&[]);
     assert_eq!(http::post(&server.url("/shutdown"), &[], Vec::new()).ok().text(), "shutdown job acknowledged\n");
     let log = home.path().join("log");
     let ended = || std::fs::read_to_string(&log).unwrap().contains("stopped");
@@ -227,14 +219,128 @@ fn a_request_can_end_the_process() {
 
 #[test]
 fn the_description_holds_for_requests_made_up_from_it() {
-    let (_home, server) = shop(&[]);
+    let (_home, server) = shop::live(&[]);
     server.flush();
-    for request in fixture::read(&repo().join("tests/sql/shop.spans")) {
-        server.push(&request);
-    }
+    shop::send(&server);
     let (examples, seconds) = (crate::support::number("OPENAPI_EXAMPLES", 15), crate::support::number("OPENAPI_SECONDS", 40));
     let folder = tempfile::tempdir().unwrap();
     let mut python = tools::python_with_packages();
     python.arg(repo().join("tests/clients/openapi.py")).arg(server.url("")).args([examples.to_string(), seconds.to_string()]);
     tools::run(python.current_dir(folder.path()));
+}
+
+#[test]
+fn values_of_a_tag_have_a_form_for_language_models() {
+    let (_home, server) = shop::live(&[]);
+    let get = |path: &str| http::get(&server.url(path), &[("accept", "application/vnd.grafana.llm")]).ok();
+    let answer = get("/api/v2/search/tag/.mixed/values");
+    assert_eq!(answer.content_type, "application/vnd.grafana.llm+json");
+    let of = |answer: Value| answer["tagValues"].clone();
+    assert_eq!(of(answer.json()), json!({"string": ["3"], "int": ["3"], "float": ["3.0"], "bool": ["true"]}));
+    let query = get("/api/v2/search/tag/status/values?q=%7B%20resource.service.name%20%3D%20%60late%60%20%7D");
+    assert_eq!(of(query.json()), json!({"keyword": ["error"]}));
+    assert_eq!(of(get("/api/v2/search/tag/span.nothing/values").json()), json!({}));
+    server.flush();
+    let first = get("/api/v2/search/tag/span.peer/values?q=%7B%20status%20%3D%20error%20%7D").json();
+    assert!(first["metrics"]["inspectedBytes"].as_u64().is_some_and(|n| n > 0), "a number, as in Tempo: {first}");
+    // The old path and names have no such form.
+    for path in ["/api/search/tag/service.name/values", "/api/v2/search/tags"] {
+        assert_eq!(get(path).content_type, "application/json");
+    }
+}
+
+fn post_diff(server: &Server, body: &Value) -> Answer {
+    http::post(&server.url("/api/v2/traces/diff"), &[], body.to_string().into_bytes())
+}
+
+fn two_sides(base: &str, compare: &str, format: &str) -> Value {
+    json!({"base": {"traceId": base}, "compare": {"traceId": compare}, "format": format})
+}
+
+#[test]
+fn two_traces_are_compared() {
+    let (_home, server) = shop::live(&[]);
+    let post = |body: Value| post_diff(&server, &body);
+    let sides = two_sides;
+    let check = || {
+        // GET /cart ( auth ( check token ) pay ) and GET /cart ( pay ).
+        let patch = post(json!({"base": {"traceId": "a1"}, "compare": {"traceID": "00a2"}})).ok();
+        assert_eq!(patch.content_type, "application/json");
+        let patch = patch.json();
+        let id = |hex: &str| format!("{hex:0>32}");
+        assert_eq!((&patch["version"], &patch["base"]), (&json!("trace-patch-v0"), &json!({"traceId": id("a1"), "spanCount": 4})));
+        let names = |list: &str| -> Vec<String> {
+            patch[list].as_array().unwrap().iter().map(|s| s["span"]["name"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(
+            (names("modified"), names("removed")),
+            (vec!["GET /cart".into(), "pay".into()], vec!["auth".into(), "check token".into()])
+        );
+        assert_eq!((&patch["removed"][1]["target"]["path"], &patch["removed"][0]["span"]["status"]), (&json!([0, 0, 0]), &json!("ok")));
+        let of_pay: Vec<String> = patch["modified"][1]["changes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| {
+                format!(
+                    "{} {} {} {}",
+                    c["op"].as_str().unwrap(),
+                    c["target"]["name"].as_str().or(c["target"]["key"].as_str()).unwrap(),
+                    c["before"],
+                    c["after"]
+                )
+            })
+            .collect();
+        assert_eq!(
+            of_pay,
+            [
+                "modify duration_nanos 70000000 20000000",
+                "modify status \"error\" \"ok\"",
+                "modify amount 12.5 7.0",
+                "add count null 3",
+                "remove note \"nil\" null"
+            ]
+        );
+        let summary = post(sides("a1", "a2", "trace-summary-v0-native")).ok().json();
+        assert_eq!(
+            (&summary["stats"]["traceLatencyDeltaMs"], &summary["stats"]["errorSpanDelta"], &summary["changedServices"]),
+            (&json!(-60), &json!(-1), &json!(["auth", "web"]))
+        );
+        let composed = post(sides("a1", "a2", "trace-summary-v0-composed")).ok().json();
+        assert_eq!((&composed["summary"], &composed["patch"]), (&summary, &patch));
+    };
+    check();
+    server.flush();
+    check();
+}
+
+#[test]
+fn wrong_requests_to_compare_are_refused() {
+    let (_home, server) = shop::live(&[]);
+    let post = |body: Value| post_diff(&server, &body);
+    let sides = two_sides;
+    let far = |start: u64| json!({"base": {"traceId": "a1", "start": start, "end": start + 60}, "compare": {"traceId": "a2"}});
+    post(far(EPOCH_SECONDS)).ok();
+    for (body, status, part) in [
+        (far(EPOCH_SECONDS + 20_000), 404, "base trace 000000000000000000000000000000a1 not found"),
+        (sides("a1", "dead", ""), 404, "compare trace"),
+        (json!({"compare": {"traceId": "a1"}}), 400, "invalid base: it is missing"),
+        (json!({"base": {"traceId": "a1"}, "compare": {}}), 400, "invalid compare: traceId is missing"),
+        (sides("a1", "xyz", ""), 400, "invalid compare: trace IDs can only contain hex"),
+        (sides("a1", "a2", "patch"), 400, "invalid format"),
+        (json!({"base": {"traceId": "a1", "start": 5, "end": 5}, "compare": {"traceId": "a2"}}), 400, "invalid base"),
+        (
+            json!({"base": {"traceId": "a1", "start": EPOCH_SECONDS * 1000, "end": EPOCH_SECONDS * 1001}, "compare": {"traceId": "a2"}}),
+            400,
+            "not milliseconds",
+        ),
+        (json!({"base": {"traceId": "a1", "start": -1}, "compare": {"traceId": "a2"}}), 400, "invalid body"),
+        (json!([1]), 400, "invalid body"),
+        (json!({"base": "x".repeat(20_000)}), 413, ""),
+    ] {
+        let answer = post(body.clone());
+        assert!(answer.status == status && answer.text().contains(part), "{body}: {} {}", answer.status, answer.text());
+        assert!(answer.content_type.starts_with("text/plain"), "{body}");
+    }
+    assert_eq!(server.get("/api/v2/traces/diff").status, 405);
 }

@@ -55,6 +55,20 @@ fn the_javascript_sdk_gets_back_what_it_sent() {
 }
 
 #[test]
+fn a_language_model_asks_through_mcp() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start_with(home.path(), &[("TRACEHOUSE_TRACEQL__MCP_ENABLED", "true")]);
+    crate::support::shop::send(&server);
+    // The protocol of 2026 without a handshake, and those before it with one.
+    tools::run(tools::python_with_packages().arg(script("mcp_tools.py")).arg(server.url("")).args(["auto", "legacy"]));
+    let other = [("host", "evil.example"), ("accept", "application/json, text/event-stream"), ("content-type", "application/json")];
+    let body = br#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#.to_vec();
+    assert_eq!(crate::support::http::post(&server.url("/api/mcp"), &other, body).status, 403);
+    let off = tempfile::tempdir().unwrap();
+    assert_eq!(Server::start(off.path()).get("/api/mcp").status, 404);
+}
+
+#[test]
 fn adbc_asks_in_sql_from_pandas_and_polars() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path());

@@ -77,4 +77,6 @@ fn data_sources_refer_to_each_other() {
     assert_eq!(named.into_iter().collect::<BTreeSet<_>>(), defined, "each is defined, and named by another");
     let tempo = sources.iter().find(|s| s["type"] == "tempo").unwrap();
     assert_eq!(tempo["jsonData"]["nodeGraph"]["enabled"], true);
+    let streaming = &tempo["jsonData"]["streamingEnabled"];
+    assert_eq!((&streaming["search"], &streaming["metrics"]), (&Value::Bool(true), &Value::Bool(true)));
 }

@@ -1,11 +1,13 @@
-//! The queries that Grafana's Traces Drilldown sends, over a day of spans, half of them live and half in blocks. What they
-//! answer is checked against counts in SQL, which go another way through the code.
+//! The queries that Grafana's Traces Drilldown sends, over a day of spans, a third of them live and the others in blocks, each over HTTP
+//! and streamed over gRPC. Both answers must be one, and what they say is checked against counts in SQL, which go another way
+//! through the code.
 
 use std::{collections::BTreeMap, process::Command};
 
 use serde_json::Value;
+use tracehouse_traceql::result::tempopb::{QueryRangeRequest, QueryRangeResponse, SearchRequest, SearchResponse};
 
-use crate::support::{Server, sql::Sql};
+use crate::support::{Server, answers, block_on, querier::Querier, sql::Sql};
 
 /// 2026-05-01T00:00:00Z; the day ends when the next begins. The spans lie within it.
 const START: i64 = 1_777_593_600;
@@ -28,7 +30,7 @@ fn load(server: &Server, seed: u32, from: i64, period: &str) {
     let endpoint = format!("http://{}", server.addresses().otlp_grpc);
     let start = from.to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tracehouse"));
-    command.args(["load", "--rate", "0", "--spans", "1500", "--endpoint", &endpoint, "--start-time", &start, "--period", period]);
+    command.args(["load", "--rate", "0", "--spans", "1000", "--endpoint", &endpoint, "--start-time", &start, "--period", period]);
     let output = command.args(["--seed", &seed.to_string()]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -36,22 +38,60 @@ fn load(server: &Server, seed: u32, from: i64, period: &str) {
 struct Day {
     server: Server,
     sql: Sql,
+    grpc: Querier,
+    /// How many messages came before the last of an answer and told something.
+    early: usize,
 }
 
 /// Series by their labels as text, each with the sum of its samples and the number of them.
 type Series = BTreeMap<String, f64>;
 
 impl Day {
-    fn ask(&self, path: &str, query: &str, more: &[(&str, &str)]) -> Value {
+    /// The answer; that of a search or a range query as it streams, once it is known to be that over HTTP.
+    fn ask(&mut self, path: &str, query: &str, more: &[(&str, &str)]) -> Value {
         let (start, end) = (START.to_string(), (START + DAY_SECONDS).to_string());
         let params = [&[("q", query), ("start", start.as_str()), ("end", end.as_str())], more].concat();
         let answer = self.server.ask(path, &params);
         assert_eq!(answer.status, 200, "{query}: {}", answer.text());
-        answer.json()
+        let at_once = answer.json();
+        let number = |name: &str| more.iter().find(|(n, _)| *n == name).map_or(0, |(_, v)| v.trim_end_matches('s').parse().unwrap());
+        match path {
+            "/api/search" => {
+                let streamed = self.streamed_search(query, number("limit"), number("spss"));
+                let (mut found, mut expected) = (answers::traces(&streamed), answers::traces(&at_once));
+                found.sort();
+                expected.sort();
+                assert_eq!(found, expected, "{query}");
+                streamed
+            }
+            "/api/metrics/query_range" => {
+                let streamed = self.streamed_range(query, number("step").into());
+                answers::same_samples(&answers::samples(&streamed), &answers::samples(&at_once), query);
+                streamed
+            }
+            _ => at_once,
+        }
+    }
+
+    fn streamed_search(&mut self, query: &str, limit: u32, spans_per_span_set: u32) -> Value {
+        let (start, end) = (START as u32, (START + DAY_SECONDS) as u32);
+        let request = SearchRequest { query: query.to_owned(), limit, spans_per_span_set, start, end, ..SearchRequest::default() };
+        let messages: Vec<SearchResponse> = block_on(self.grpc.all("Search", request)).unwrap();
+        self.early += messages.iter().rev().skip(1).filter(|m| !m.traces.is_empty()).count();
+        answers::search(&messages)
+    }
+
+    fn streamed_range(&mut self, query: &str, step_seconds: u64) -> Value {
+        let [start, end] = [START, START + DAY_SECONDS].map(|s| s as u64 * 1_000_000_000);
+        let step = step_seconds * 1_000_000_000;
+        let request = QueryRangeRequest { query: query.to_owned(), start, end, step, ..QueryRangeRequest::default() };
+        let messages: Vec<QueryRangeResponse> = block_on(self.grpc.all("MetricsQueryRange", request)).unwrap();
+        self.early += messages.iter().rev().skip(1).filter(|m| !m.series.is_empty()).count();
+        answers::range(&messages)
     }
 
     /// The sums of the series of a query, times `scale`.
-    fn series(&self, query: &str, step_seconds: i64, scale: f64) -> Series {
+    fn series(&mut self, query: &str, step_seconds: i64, scale: f64) -> Series {
         let answer = self.ask("/api/metrics/query_range", query, &[("step", &format!("{step_seconds}s"))]);
         let mut all = Series::new();
         for series in answer["series"].as_array().unwrap_or(&Vec::new()) {
@@ -81,7 +121,7 @@ impl Day {
     }
 
     /// The matching spans of a search, by number.
-    fn matched(&self, query: &str, limit: &str) -> (usize, i64) {
+    fn matched(&mut self, query: &str, limit: &str) -> (usize, i64) {
         let answer = self.ask("/api/search", query, &[("limit", limit), ("spss", "20")]);
         let traces = answer["traces"].as_array().unwrap().clone();
         let sets = traces.iter().flat_map(|t| t["spanSets"].as_array().unwrap().clone());
@@ -98,12 +138,17 @@ fn labels(series: &Value) -> String {
 }
 
 fn a_day(home: &std::path::Path) -> Day {
-    let server = Server::start_with(home, &[("TRACEHOUSE_INGEST__MAX_BLOCK_DURATION_MS", "3600000")]);
-    load(&server, 1, START + 60, "12h");
+    // A job for each block, so that answers grow.
+    let jobs = ("TRACEHOUSE_TRACEQL__STREAMING_JOB_BYTES", "1");
+    let server = Server::start_with(home, &[("TRACEHOUSE_INGEST__MAX_BLOCK_DURATION_MS", "3600000"), jobs]);
+    load(&server, 1, START + 60, "8h");
     server.flush();
-    load(&server, 2, START + DAY_SECONDS / 2, "11h");
+    load(&server, 2, START + DAY_SECONDS / 3, "8h");
+    server.flush();
+    load(&server, 3, START + DAY_SECONDS / 3 * 2, "7h");
     let sql = Sql::connect(&server);
-    let mut day = Day { server, sql };
+    let grpc = Querier::new(&server);
+    let mut day = Day { server, sql, grpc, early: 0 };
     let spans = day.sql.number("SELECT count(*) FROM spans");
     let inside = day.sql.number(&format!(
         "SELECT count(*) FROM spans WHERE CAST(start_time AS bigint) / 1000000000 BETWEEN {START} AND {}",
@@ -128,6 +173,7 @@ fn each_query_of_drilldown_answers_as_sql_does() {
     comparisons(&mut day);
     structure(&mut day);
     names_and_values(&mut day);
+    assert!(day.early > 50, "only {} messages told something before the last", day.early);
 }
 
 fn rates(day: &mut Day, filter: &str, condition: &str) {
@@ -151,6 +197,7 @@ fn rates(day: &mut Day, filter: &str, condition: &str) {
         ("status", "status"),
         ("rootName", "root_span_name"),
         ("span.http.request.method", "span_attributes->>'http.request.method'"),
+        ("event.exception.type", "events->0->'attributes'->>'exception.type'"),
     ] {
         let query = format!("{{{filter} && {attribute} != nil}} | rate() by({attribute})");
         day.same(&query, 1800, column, &format!("{condition} AND {column} IS NOT NULL"));

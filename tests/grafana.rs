@@ -8,28 +8,11 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use serde_json::Value;
 
-use crate::support::{
-    Answer, Server,
-    fixture::{self, EPOCH_SECONDS},
-    http, otlp, repo,
-};
+use crate::support::{Answer, Server, fixture::EPOCH_SECONDS, http, otlp, shop};
 
 const START: u64 = EPOCH_SECONDS;
 const END: u64 = EPOCH_SECONDS + 4 * 3600;
 const PROTOBUF: (&str, &str) = ("accept", "application/protobuf");
-
-/// Runs `check` on live spans, and again on the same spans in blocks.
-fn with_shop(check: &dyn Fn(&Server)) {
-    let home = tempfile::tempdir().unwrap();
-    let server = Server::start_with(home.path(), &[("TRACEHOUSE_INGEST__MAX_BLOCK_DURATION_MS", "3600000")]);
-    for request in fixture::read(&repo().join("tests/sql/shop.spans")) {
-        server.push(&request);
-    }
-    check(&server);
-    server.flush();
-    assert!(!server.blocks().is_empty());
-    check(&server);
-}
 
 fn ask(server: &Server, path: &str, query: &str, more: &[(&str, &str)]) -> Answer {
     let (start, end) = (START.to_string(), END.to_string());
@@ -107,7 +90,7 @@ fn protobuf_traces_have_every_message() {
 
 #[test]
 fn short_trace_ids_are_padded() {
-    with_shop(&|server| {
+    shop::both_ways(&|server| {
         for id in ["a1", "0a1", "00000000000000a1", "000000000000000000000000000000A1"] {
             let trace = server.get(&format!("/api/v2/traces/{id}")).ok().json();
             assert_eq!(trace["trace"]["resourceSpans"].as_array().map(Vec::len), Some(2), "{id}: {trace}");
@@ -214,7 +197,7 @@ fn the_strict_check_sees_what_it_should() {
 
 #[test]
 fn search_answers_have_no_unknown_field() {
-    with_shop(&|server| {
+    shop::both_ways(&|server| {
         for query in [
             "{}",
             "{ nestedSetParent < 0 } | select(span.http.status_code, span.tags, span.ratio, span.paid, status, duration, event.retries)",
@@ -240,7 +223,7 @@ fn search_answers_have_no_unknown_field() {
 
 #[test]
 fn instant_answers_have_no_unknown_field() {
-    with_shop(&|server| {
+    shop::both_ways(&|server| {
         for query in ["{} | rate()", "{} | quantile_over_time(duration, 0.5, 0.9) by (name)", "{} | compare({ status = error })"] {
             let answer = ask(server, "/api/metrics/query", query, &[("maxSeries", "2")]).ok().json();
             assert!(!answer["series"].as_array().unwrap().is_empty(), "{query}: {answer}");
@@ -256,7 +239,7 @@ fn instant_answers_have_no_unknown_field() {
 
 #[test]
 fn series_have_the_labels_that_grafana_looks_for() {
-    with_shop(&|server| {
+    shop::both_ways(&|server| {
         let rate = range(server, "{} | rate()");
         // One series, named by its one label.
         assert_eq!(labels(&rate["series"][0]), [("__name__".to_owned(), serde_json::json!({"stringValue": "rate"}))]);
@@ -287,7 +270,7 @@ fn series_have_the_labels_that_grafana_looks_for() {
 
 #[test]
 fn exemplars_lead_to_their_trace() {
-    with_shop(&|server| {
+    shop::both_ways(&|server| {
         let answer = range(server, "{} | quantile_over_time(duration, 0.9)");
         let series = answer["series"].as_array().unwrap().iter();
         let exemplars: Vec<&Value> = series.flat_map(|s| s["exemplars"].as_array().into_iter().flatten()).collect();
@@ -304,7 +287,7 @@ fn exemplars_lead_to_their_trace() {
 
 #[test]
 fn the_structure_of_traces_has_its_numbers() {
-    with_shop(&|server| {
+    shop::both_ways(&|server| {
         let query = "({nestedSetParent<0 && true && kind = server} &>> { kind = server }) || ({nestedSetParent<0 && true && kind = server}) \
                      | select(status, resource.service.name, name, nestedSetParent, nestedSetLeft, nestedSetRight)";
         let answer = ask(server, "/api/search", query, &[("limit", "200"), ("spss", "20")]).ok().json();
@@ -366,7 +349,7 @@ fn health_checks_and_version() {
 
 #[test]
 fn tags_and_values_have_the_shapes_and_paths_of_the_data_source() {
-    with_shop(&|server| {
+    shop::both_ways(&|server| {
         let tags = server.get("/api/v2/search/tags?limit=5000").ok().json();
         let scopes = tags["scopes"].as_array().unwrap();
         let known = ["resource", "span", "event", "link", "instrumentation", "intrinsic"];

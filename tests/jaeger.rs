@@ -3,25 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Answer, Server,
-    fixture::{self, EPOCH_SECONDS},
-    http, repo,
-};
+use crate::support::{Answer, Server, fixture::EPOCH_SECONDS, http, shop};
 
 const MICROS: u64 = EPOCH_SECONDS * 1_000_000;
-
-/// Runs `check` on live spans, and again on the same spans in blocks.
-fn with_shop(check: &dyn Fn(&Server)) {
-    let home = tempfile::tempdir().unwrap();
-    let server = Server::start_with(home.path(), &[("TRACEHOUSE_INGEST__MAX_BLOCK_DURATION_MS", "3600000")]);
-    for request in fixture::read(&repo().join("tests/sql/shop.spans")) {
-        server.push(&request);
-    }
-    check(&server);
-    server.flush();
-    check(&server);
-}
 
 fn get(server: &Server, path: &str, params: &[(&str, &str)]) -> Answer {
     let address = server.addresses().jaeger.as_ref().expect("a Jaeger port");
@@ -46,7 +30,7 @@ fn window() -> [(&'static str, &'static str); 2] {
 
 #[test]
 fn services_and_operations() {
-    with_shop(&|server| {
+    shop::both_ways(&|server| {
         let services = json!(["auth", "late", "web"]);
         assert_eq!(data(get(server, "/api/services", &[])), services);
         assert_eq!(get(server, "/api/v3/services", &[]).ok().json(), json!({ "services": services }));
@@ -63,7 +47,7 @@ fn services_and_operations() {
 
 #[test]
 fn searches_find_the_traces_that_have_such_a_span() {
-    with_shop(&|server| {
+    shop::both_ways(&|server| {
         let ids = |params: &[(&str, &str)]| -> Vec<String> {
             let found = data(get(server, "/api/traces", &[&window()[..], params].concat()));
             found.as_array().unwrap().iter().map(|t| t["traceID"].as_str().unwrap().trim_start_matches('0').to_owned()).collect()
@@ -89,7 +73,7 @@ fn searches_find_the_traces_that_have_such_a_span() {
 
 #[test]
 fn a_trace_in_jaegers_form() {
-    with_shop(&|server| {
+    shop::both_ways(&|server| {
         let found = data(get(server, "/api/traces/a1", &[]));
         let trace = &found[0];
         assert_eq!((found.as_array().unwrap().len(), &trace["traceID"]), (1, &json!("00000000000000a1")));
@@ -140,7 +124,7 @@ fn a_trace_in_jaegers_form() {
 
 #[test]
 fn summaries_of_traces() {
-    with_shop(&|server| {
+    shop::both_ways(&|server| {
         let window = [("query.startTimeMin", "2026-03-01T12:00:00Z"), ("query.startTimeMax", "2026-03-01T16:00:00.000Z")];
         let ask = |params: &[(&str, &str)]| {
             get(server, "/api/v3/trace-summaries", &[&window[..], params].concat()).ok().json()["summaries"].clone()
@@ -167,7 +151,7 @@ fn summaries_of_traces() {
 
 #[test]
 fn dependencies_count_calls_between_services() {
-    with_shop(&|server| {
+    shop::both_ways(&|server| {
         let end = ((EPOCH_SECONDS + 14_400) * 1000).to_string();
         // Of all spans only "check token" of auth has its parent in another service.
         let calls = json!([{"parent": "web", "child": "auth", "callCount": 1}]);

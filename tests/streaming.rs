@@ -1,17 +1,14 @@
 //! Streamed answers: they grow, what was told stays true, and in the end they are the answers over HTTP.
 
-use std::collections::BTreeMap;
-
 use opentelemetry_proto::tonic::trace::v1::Span;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use serde_json::Value;
 use tonic::{Code, Request, metadata::MetadataValue};
 use tracehouse_traceql::result::tempopb::{
-    QueryInstantRequest, QueryInstantResponse, QueryRangeRequest, QueryRangeResponse, SearchMetrics, SearchRequest, SearchResponse,
-    SearchTagValuesV2Response, SearchTagsRequest, SearchTagsV2Response, SpanSet, TraceSearchMetadata,
+    QueryInstantRequest, QueryInstantResponse, QueryRangeRequest, QueryRangeResponse, SearchRequest, SearchResponse,
+    SearchTagValuesV2Response, SearchTagsRequest, SearchTagsV2Response,
 };
 
-use crate::support::{Server, block_on, http, otlp, querier::Querier, repo, tools};
+use crate::support::{Server, answers, block_on, http, otlp, querier::Querier, repo, tools};
 
 /// 2026-03-01T12:00:00Z.
 const START: u64 = 1_772_366_400;
@@ -49,41 +46,6 @@ fn five_blocks_and_live(home: &std::path::Path) -> Server {
     server
 }
 
-/// A trace as far as it is compared: id, start, milliseconds, and of each span set how many match and which are shown.
-type Told = (String, u64, u32, Vec<(u32, Vec<String>)>);
-
-fn told(message: &SearchResponse) -> Vec<Told> {
-    let sets = |t: &TraceSearchMetadata| {
-        let spans = |s: &SpanSet| {
-            let mut ids: Vec<String> = s.spans.iter().map(|s| s.span_id.clone()).collect();
-            ids.sort();
-            (s.matched, ids)
-        };
-        t.span_sets.iter().map(spans).collect()
-    };
-    message.traces.iter().map(|t| (t.trace_id.clone(), t.start_time_unix_nano, t.duration_ms, sets(t))).collect()
-}
-
-fn of_json(trace: &Value) -> Told {
-    let text = |v: &Value| v.as_str().unwrap().to_owned();
-    let spans = |s: &Value| {
-        let mut ids: Vec<String> = s["spans"].as_array().unwrap().iter().map(|s| text(&s["spanID"])).collect();
-        ids.sort();
-        (s["matched"].as_u64().unwrap_or(0) as u32, ids)
-    };
-    let sets = trace["spanSets"].as_array().unwrap().iter().map(spans).collect();
-    (text(&trace["traceID"]), text(&trace["startTimeUnixNano"]).parse().unwrap(), trace["durationMs"].as_u64().unwrap_or(0) as u32, sets)
-}
-
-/// Progress goes one way and ends at its end.
-#[track_caller]
-fn progress_is_sound(metrics: Vec<SearchMetrics>) {
-    let last = *metrics.last().unwrap();
-    assert_eq!(last.completed_jobs, last.total_jobs, "{metrics:?}");
-    assert!(metrics.is_sorted_by_key(|m| (m.completed_jobs, m.inspected_bytes, m.inspected_spans)), "{metrics:?}");
-    assert!(metrics.iter().all(|m| m.total_jobs == last.total_jobs && m.total_blocks == last.total_blocks), "{metrics:?}");
-}
-
 #[test]
 fn a_search_tells_what_is_final_and_ends_as_over_http() {
     let home = tempfile::tempdir().unwrap();
@@ -109,16 +71,14 @@ fn a_search_tells_what_is_final_and_ends_as_over_http() {
     for ((query, limit), (start, end)) in queries.into_iter().flat_map(|q| ranges.map(|range| (q, range))) {
         let params =
             [("q", query), ("limit", &limit.to_string()), ("spss", "10"), ("start", &start.to_string()), ("end", &end.to_string())];
-        let over_http = server.ask("/api/search", &params).ok().json();
-        let mut expected: Vec<_> = over_http["traces"].as_array().unwrap().iter().map(of_json).collect();
+        let mut expected = answers::traces(&server.ask("/api/search", &params).ok().json());
         let request = SearchRequest { query: query.to_owned(), limit, spans_per_span_set: 10, start, end, ..SearchRequest::default() };
         let messages: Vec<SearchResponse> = block_on(client.all("Search", request)).unwrap();
-        let mut found: Vec<_> = messages.iter().flat_map(told).collect();
+        let mut found = answers::traces(&answers::search(&messages));
         early += messages.iter().rev().skip(1).map(|m| m.traces.len()).sum::<usize>();
         found.sort();
         expected.sort();
         assert_eq!(found, expected, "{query} from {start}");
-        progress_is_sound(messages.iter().map(|m| m.metrics.unwrap()).collect());
     }
     assert!(early > 20, "only {early} traces were told before the end");
 }
@@ -158,19 +118,8 @@ fn series_are_totals_and_end_as_over_http() {
         "{ name = `root` } >> { span.size = `l` } | rate()",
         "{ } | compare({ span.size = `s` })",
     ] {
-        let over_http =
-            server.ask("/api/metrics/query_range", &[("q", query), ("start", &start), ("end", &end), ("step", "10m")]).ok().json();
-        let mut expected = BTreeMap::new();
-        for series in over_http["series"].as_array().unwrap() {
-            let labels: Vec<String> =
-                series["labels"].as_array().unwrap().iter().map(|l| l["key"].as_str().unwrap().to_owned() + &bare(&l["value"])).collect();
-            for sample in series["samples"].as_array().into_iter().flatten() {
-                expected.insert(
-                    (labels.clone(), sample["timestampMs"].as_str().unwrap().parse().unwrap()),
-                    sample["value"].as_f64().unwrap_or(0.0),
-                );
-            }
-        }
+        let over_http = server.ask("/api/metrics/query_range", &[("q", query), ("start", &start), ("end", &end), ("step", "10m")]);
+        let expected = answers::samples(&over_http.ok().json());
         let nanos = 1_000_000_000;
         let request = QueryRangeRequest {
             query: query.to_owned(),
@@ -180,27 +129,9 @@ fn series_are_totals_and_end_as_over_http() {
             ..QueryRangeRequest::default()
         };
         let messages: Vec<QueryRangeResponse> = block_on(client.all("MetricsQueryRange", request)).unwrap();
-        progress_is_sound(messages.iter().map(|m| m.metrics.unwrap()).collect());
-        let mut found: BTreeMap<(Vec<String>, i64), f64> = BTreeMap::new();
-        for (i, message) in messages.iter().enumerate() {
-            for series in &message.series {
-                let labels: Vec<String> = series.labels.iter().map(|l| l.key.clone() + &label(l)).collect();
-                for sample in &series.samples {
-                    let before = found.insert((labels.clone(), sample.timestamp_ms), sample.value);
-                    // What was told once does not change.
-                    assert!(
-                        before.is_none_or(|b| (b - sample.value).abs() <= 1e-9 * b.abs()),
-                        "{query}: {before:?} became {}",
-                        sample.value
-                    );
-                    early += usize::from(i + 1 < messages.len());
-                }
-            }
-        }
-        assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{query}");
-        for (key, value) in &expected {
-            assert!((found[key] - value).abs() <= 1e-9 * value.abs(), "{query} {key:?}: {} over gRPC, {value} over HTTP", found[key]);
-        }
+        let before_the_last = messages.iter().rev().skip(1).flat_map(|m| &m.series);
+        early += before_the_last.map(|s| s.samples.len()).sum::<usize>();
+        answers::same_samples(&answers::samples(&answers::range(&messages)), &expected, query);
     }
     assert!(early > 50, "only {early} samples were told before the end");
     let request = QueryInstantRequest {
@@ -210,20 +141,6 @@ fn series_are_totals_and_end_as_over_http() {
     };
     let messages: Vec<QueryInstantResponse> = block_on(client.all("MetricsQueryInstant", request)).unwrap();
     assert_eq!(messages.last().unwrap().series[0].value, 600.0);
-}
-
-fn bare(value: &Value) -> String {
-    value.as_object().unwrap().values().next().unwrap().to_string().trim_matches('"').to_owned()
-}
-
-fn label(label: &opentelemetry_proto::tonic::common::v1::KeyValue) -> String {
-    use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
-    match label.value.as_ref().and_then(|v| v.value.as_ref()) {
-        Some(Any::StringValue(v)) => v.clone(),
-        Some(Any::DoubleValue(v)) => Value::from(*v).to_string(),
-        Some(Any::IntValue(v)) => v.to_string(),
-        other => format!("{other:?}"),
-    }
 }
 
 #[test]

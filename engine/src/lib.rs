@@ -9,6 +9,7 @@ pub mod config;
 pub mod derive;
 pub mod error;
 pub mod grouping;
+pub mod recent;
 pub mod scan;
 pub mod store;
 pub mod tenant;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     block::{
         BlockMeta,
-        vocabulary::{Collector, Vocabulary},
+        vocabulary::{ABSENT_BYTES, Collector, Vocabulary},
     },
     derive::{TraceFacts, derive},
     engine::{Engine, Snapshot},
@@ -19,7 +19,7 @@ impl Engine {
     /// The vocabulary of a block, and the bytes read for it: none if it was read lately. `None` if the block has none
     /// (another program wrote it) or if it is damaged, which is logged: its columns tell the same.
     pub async fn vocabulary(&self, tenant: &TenantId, block: &BlockMeta) -> Result<(Option<Arc<Vocabulary>>, u64)> {
-        if let Some(known) = self.vocabularies.get(block.block_id) {
+        if let Some(known) = self.vocabularies.get(&block.block_id) {
             return Ok((known, 0));
         }
         let (vocabulary, bytes) = match self.store().get(&paths::vocabulary(tenant, block.block_id)).await {
@@ -33,7 +33,8 @@ impl Engine {
             Err(e) if e.kind() == ErrorKind::NotFound => (None, 0),
             Err(e) => return Err(e.context(format!("vocabulary of block {}", block.block_id))),
         };
-        self.vocabularies.put(block.block_id, vocabulary.clone());
+        let size = vocabulary.as_ref().map_or(ABSENT_BYTES, |v| v.memory_bytes());
+        self.vocabularies.put(block.block_id, vocabulary.clone(), size);
         Ok((vocabulary, bytes))
     }
 }

@@ -49,6 +49,11 @@ pub struct ServerConfig {
     pub tls_cert_file: String,
     /// Private key of the certificate in PEM.
     pub tls_key_file: String,
+    /// Certificates in PEM of those who sign clients' certificates: with it, a client that shows none of theirs is refused.
+    pub tls_client_ca_file: String,
+    /// Pause between two looks at whether the files of TLS have changed, in seconds; 0 for never. New ones count for new
+    /// connections.
+    pub tls_reload_seconds: u64,
     /// The listeners that take TLS connections, and only these, if a certificate is set.
     pub tls_listeners: Vec<ListenerName>,
     /// Prefix of all `/api/...` paths, such as `/tempo`; empty for none.
@@ -89,6 +94,8 @@ impl Default for ServerConfig {
             jaeger_addr: String::new(),
             tls_cert_file: String::new(),
             tls_key_file: String::new(),
+            tls_client_ca_file: String::new(),
+            tls_reload_seconds: 30,
             tls_listeners: ListenerName::ALL.into(),
             http_api_prefix: String::new(),
             multitenancy_enabled: false,

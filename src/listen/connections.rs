@@ -4,6 +4,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -19,8 +20,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::{Instant, Sleep},
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::tls::Tls;
 
 /// Longest time for the start of a TLS connection.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -38,7 +40,7 @@ const STREAMS_MAX: u32 = 1000;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Serves a router until `stop`, then lets the requests under way finish.
-pub async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, router: Router, stop: CancellationToken) {
     let connections = TaskTracker::new();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
@@ -60,11 +62,11 @@ fn is_of_client(e: &io::Error) -> bool {
     matches!(e.kind(), K::ConnectionRefused | K::ConnectionAborted | K::ConnectionReset)
 }
 
-async fn connection(socket: TcpStream, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
+async fn connection(socket: TcpStream, tls: Option<Arc<Tls>>, router: Router, stop: CancellationToken) {
     let _ = socket.set_nodelay(true);
     let socket = Patient { socket, stalled: None };
     let Some(tls) = tls else { return requests(socket, router, stop).await };
-    match tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await {
+    match tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(socket)).await {
         Ok(Ok(socket)) => requests(socket, router, stop).await,
         Ok(Err(e)) => tracing::debug!(error = %e, "TLS connection refused"),
         Err(_) => tracing::debug!("TLS connection refused: the client takes too long"),

@@ -19,10 +19,10 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::codegen::Service;
 
+use self::tls::Tls;
 use crate::{
     config::{ListenerName, ServerConfig},
     error::{Error, Result},
@@ -62,7 +62,7 @@ struct Written {
 /// A bound socket, and the TLS of its connections.
 pub struct Listener {
     socket: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Tls>>,
 }
 
 /// Bound sockets.
@@ -82,7 +82,7 @@ pub struct Listeners {
 impl Listeners {
     /// Binds all, or names the flag of the first that cannot be.
     pub async fn bind(config: &ServerConfig) -> Result<Self> {
-        let tls = tls::acceptor(config)?;
+        let tls = Tls::new(config)?;
         let listener = |name: ListenerName, socket: TcpListener| {
             let tls = tls.clone().filter(|_| config.tls_listeners.contains(&name));
             Listener { socket, tls }

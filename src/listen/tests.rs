@@ -82,7 +82,7 @@ async fn tls_speaks_both_versions_of_http() {
     let address = socket.local_addr().unwrap();
     let (gate, stop) = (Gate::new(Readiness::not_yet("starting")), CancellationToken::new());
     gate.open(Router::new().route("/version", axum::routing::get(async |request: Request| format!("{:?}", request.version()))));
-    let tls = tls::acceptor(&certificate.config).unwrap();
+    let tls = Tls::new(&certificate.config).unwrap();
     assert!(tls.is_some());
     let serving = gate.serve(Listener { socket, tls }, stop.clone());
     let url = format!("https://localhost:{}/version", address.port());
@@ -104,15 +104,82 @@ fn wrong_files_of_tls_are_named() {
     let error = |change: &dyn Fn(&mut ServerConfig)| {
         let mut config = good.config.clone();
         change(&mut config);
-        tls::acceptor(&config).err().map(|e| e.to_string()).unwrap_or_default()
+        Tls::new(&config).err().map(|e| e.to_string()).unwrap_or_default()
     };
     assert_eq!(error(&|_| {}), "");
     assert!(error(&|c| c.tls_key_file.clear()).contains("server.tls_key_file is not"));
     assert!(error(&|c| c.tls_cert_file.clear()).contains("server.tls_cert_file is not"));
+    assert!(error(&|c| c.tls_client_ca_file.clone_from(&c.tls_key_file)).contains("server.tls_client_ca_file"));
+    assert!(error(&|c| c.tls_client_ca_file = "/nowhere/ca.pem".to_owned()).contains("server.tls_client_ca_file /nowhere/ca.pem"));
+    let only = ServerConfig { tls_client_ca_file: "ca.pem".to_owned(), ..ServerConfig::default() };
+    assert!(Tls::new(&only).unwrap_err().to_string().contains("server.tls_cert_file is not"));
     assert!(
         error(&|c| c.tls_cert_file = "/nowhere/cert.pem".to_owned()).contains("server.tls_cert_file /nowhere/cert.pem: cannot be read")
     );
     assert!(error(&|c| c.tls_cert_file.clone_from(&c.tls_key_file)).contains("holds no certificate"));
     assert!(error(&|c| c.tls_key_file.clone_from(&c.tls_cert_file)).contains("server.tls_key_file"));
     assert!(error(&|c| c.tls_key_file.clone_from(&other.config.tls_key_file)).contains("does not belong to the certificate"));
+}
+
+/// A gate behind which anything is answered, on a port of its own, with the TLS of these settings.
+async fn answering(config: &ServerConfig) -> SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let gate = Gate::new(Readiness::not_yet("starting"));
+    gate.open(Router::new().fallback(async || "here"));
+    // Ends with the runtime of the test.
+    drop(gate.serve(Listener { socket, tls: Tls::new(config).unwrap() }, CancellationToken::new()));
+    address
+}
+
+/// What a new connection is told, if it is told anything.
+async fn asked(address: SocketAddr, trusted: &reqwest::Certificate, own: Option<&str>) -> Option<String> {
+    let mut client = reqwest::Client::builder().no_proxy().resolve("localhost", address).tls_built_in_root_certs(false);
+    client = client.add_root_certificate(trusted.clone());
+    if let Some(pem) = own {
+        client = client.identity(reqwest::Identity::from_pem(pem.as_bytes()).unwrap());
+    }
+    let answer = client.build().unwrap().get(format!("https://localhost:{}/", address.port())).send().await.ok()?;
+    answer.text().await.ok()
+}
+
+#[tokio::test]
+async fn a_client_shows_a_certificate_if_that_is_wanted() {
+    let certificate = certificate();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut signer = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    signer.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let signed_by = |signer: &rcgen::CertificateParams, key: &rcgen::KeyPair| {
+        let issuer = rcgen::Issuer::from_params(signer, key);
+        let own = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["client".to_owned()]).unwrap();
+        params.signed_by(&own, &issuer).unwrap().pem() + &own.serialize_pem()
+    };
+    let ca_file = certificate._folder.path().join("ca.pem");
+    std::fs::write(&ca_file, signer.self_signed(&key).unwrap().pem()).unwrap();
+    let config = ServerConfig { tls_client_ca_file: ca_file.to_str().unwrap().to_owned(), ..certificate.config.clone() };
+    let address = answering(&config).await;
+    assert_eq!(asked(address, &certificate.trusted, Some(&signed_by(&signer, &key))).await.as_deref(), Some("here"));
+    assert_eq!(asked(address, &certificate.trusted, None).await, None);
+    let stranger = rcgen::KeyPair::generate().unwrap();
+    assert_eq!(asked(address, &certificate.trusted, Some(&signed_by(&signer, &stranger))).await, None);
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_taken_up_and_a_broken_one_is_not() {
+    let (first, second) = (certificate(), certificate());
+    let config = ServerConfig { tls_reload_seconds: 1, ..first.config.clone() };
+    let fixed = answering(&ServerConfig { tls_reload_seconds: 0, ..first.config.clone() }).await;
+    let address = answering(&config).await;
+    let next = async || tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    assert!(asked(address, &first.trusted, None).await.is_some());
+    // The certificate is there before its key.
+    std::fs::copy(&second.config.tls_cert_file, &config.tls_cert_file).unwrap();
+    next().await;
+    assert!(asked(address, &first.trusted, None).await.is_some());
+    std::fs::copy(&second.config.tls_key_file, &config.tls_key_file).unwrap();
+    next().await;
+    assert!(asked(address, &second.trusted, None).await.is_some());
+    assert!(asked(address, &first.trusted, None).await.is_none());
+    assert!(asked(fixed, &first.trusted, None).await.is_some(), "files that are read once");
 }

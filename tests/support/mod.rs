@@ -1,10 +1,12 @@
 //! What the tests share: a real server, spans to send it, ways to ask it.
 
+pub mod answers;
 pub mod fixture;
 pub mod http;
 pub mod otlp;
 pub mod querier;
 pub mod server;
+pub mod shop;
 pub mod sql;
 pub mod tools;
 

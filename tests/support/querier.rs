@@ -4,8 +4,9 @@ use prost::Message;
 use tonic::{
     Request, Status, Streaming,
     client::Grpc,
+    codec::CompressionEncoding,
     codegen::http::uri::PathAndQuery,
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_prost::ProstCodec;
 
@@ -19,8 +20,20 @@ impl Querier {
     /// Connects when it is used first.
     pub fn new(server: &Server) -> Self {
         let endpoint = Endpoint::from_shared(server.url("")).unwrap();
-        // Its connection is a task of the tests' runtime.
-        Self(block_on(async { Grpc::new(endpoint.connect_lazy()) }))
+        Self::over(&endpoint)
+    }
+
+    /// The same over TLS, trusting this certificate only; with a certificate and its key of its own, if the server asks for one.
+    pub fn with_tls(server: &Server, ca: &str, own: Option<(&str, &str)>) -> Self {
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name("localhost");
+        let tls = own.map_or(tls.clone(), |(cert, key)| tls.identity(Identity::from_pem(cert, key)));
+        let endpoint = Endpoint::from_shared(server.url("")).unwrap().tls_config(tls).unwrap();
+        Self::over(&endpoint)
+    }
+
+    /// Takes compressed messages, as Grafana does. Its connection is a task of the tests' runtime.
+    fn over(endpoint: &Endpoint) -> Self {
+        Self(block_on(async { Grpc::new(endpoint.connect_lazy()).accept_compressed(CompressionEncoding::Gzip) }))
     }
 
     /// Calls a method.

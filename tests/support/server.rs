@@ -164,8 +164,11 @@ impl Server {
 
     /// A URL of the HTTP port.
     pub fn url(&self, path: &str) -> String {
-        let scheme = if self.more.iter().any(|(name, _)| name == "TRACEHOUSE_SERVER__TLS_CERT_FILE") { "https" } else { "http" };
-        format!("{scheme}://{}{path}", self.addresses.http)
+        format!("{}://{}{path}", self.scheme(), self.addresses.http)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.more.iter().any(|(name, _)| name == "TRACEHOUSE_SERVER__TLS_CERT_FILE") { "https" } else { "http" }
     }
 
     /// `GET path` on the HTTP port.
@@ -182,7 +185,7 @@ impl Server {
 
     /// The OTLP HTTP address of traces.
     pub fn otlp_url(&self) -> String {
-        format!("http://{}/v1/traces", self.addresses.otlp_http)
+        format!("{}://{}/v1/traces", self.scheme(), self.addresses.otlp_http)
     }
 
     /// Sends spans as protobuf over HTTP and wants all of them taken.

@@ -38,6 +38,11 @@ pub struct Config {
     pub tag_cache_bytes: usize,
     /// Most traces of a search through the Jaeger API, which answers whole traces.
     pub max_jaeger_traces: usize,
+    /// Whether language models may ask through `/api/mcp` (Model Context Protocol; Tempo's `query_frontend.mcp_server.enabled`).
+    pub mcp_enabled: bool,
+    /// Names and addresses by which clients of `/api/mcp` may call this server, with commas between them; empty for any. Others
+    /// are refused, so that no web page can lead a browser here under a name of its own.
+    pub mcp_allowed_hosts: String,
 }
 
 impl Default for Config {
@@ -58,6 +63,8 @@ impl Default for Config {
             max_tag_values_bytes: 1_000_000,
             tag_cache_bytes: 32 * 1024 * 1024,
             max_jaeger_traces: 1500,
+            mcp_enabled: false,
+            mcp_allowed_hosts: "localhost,127.0.0.1,::1".to_owned(),
         }
     }
 }

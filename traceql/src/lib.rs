@@ -9,11 +9,13 @@
 
 pub mod api;
 pub mod config;
+pub mod diff;
 pub mod eval;
 pub mod growing;
 pub mod jaeger;
 pub mod jobs;
 pub mod legacy;
+pub mod mcp;
 pub mod metrics;
 pub mod plan;
 pub mod result;

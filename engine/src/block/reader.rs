@@ -1,9 +1,8 @@
 //! Opens a block: reads the footer once, and finds the columns by path.
 
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use uuid::Uuid;
 
@@ -15,6 +14,7 @@ use super::{
 use crate::{
     block::{BlockMeta, Version},
     error::{Error, Result},
+    recent::Recent,
     scan::ChunkSource,
     store::{BlockStore, paths},
     tenant::TenantId,
@@ -30,44 +30,12 @@ const FOOTER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Footers of blocks that were opened lately, bounded by a number of blocks.
 #[derive(Debug)]
-pub struct FooterCache {
-    blocks_max: usize,
-    inner: Mutex<Recent>,
-}
-
-#[derive(Debug, Default)]
-struct Recent {
-    clock: u64,
-    footers: HashMap<Uuid, (u64, Arc<Footer>)>,
-}
+pub struct FooterCache(Recent<Uuid, Arc<Footer>>);
 
 impl FooterCache {
     /// A cache of at most `blocks` footers.
     pub fn new(blocks: usize) -> Self {
-        Self { blocks_max: blocks, inner: Mutex::default() }
-    }
-
-    fn get(&self, block: Uuid) -> Option<Arc<Footer>> {
-        let mut recent = self.inner.lock();
-        recent.clock += 1;
-        let now = recent.clock;
-        let (used, footer) = recent.footers.get_mut(&block)?;
-        *used = now;
-        Some(footer.clone())
-    }
-
-    fn put(&self, block: Uuid, footer: Arc<Footer>) {
-        if self.blocks_max == 0 {
-            return;
-        }
-        let mut recent = self.inner.lock();
-        if recent.footers.len() >= self.blocks_max && !recent.footers.contains_key(&block) {
-            let oldest = recent.footers.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id);
-            oldest.map(|id| recent.footers.remove(&id));
-        }
-        recent.clock += 1;
-        let now = recent.clock;
-        recent.footers.insert(block, (now, footer));
+        Self(Recent::new(blocks))
     }
 }
 
@@ -102,12 +70,12 @@ pub struct BlockReader {
 impl BlockReader {
     /// Reads the footer (or takes it from `cache`) and finds the columns.
     pub async fn open(store: &BlockStore, cache: &Arc<FooterCache>, tenant: &TenantId, meta: Arc<BlockMeta>) -> Result<Arc<Self>> {
-        let footer = match cache.get(meta.block_id) {
+        let footer = match cache.0.get(&meta.block_id) {
             Some(footer) => footer,
             None => {
                 let footer = read_footer(store, tenant, &meta).await.map_err(|e| e.context(format!("block {}", meta.block_id)))?;
                 let footer = Arc::new(footer);
-                cache.put(meta.block_id, footer.clone());
+                cache.0.put(meta.block_id, footer.clone(), 1);
                 footer
             }
         };

@@ -384,7 +384,7 @@ mod tests {
             Ok(())
         }
 
-        fn spans_at(&self, _: &HashSet<i128>) -> Vec<u32> {
+        fn spans_at(&self, _: &std::collections::HashSet<i128>) -> Vec<u32> {
             Vec::new()
         }
 

@@ -68,7 +68,11 @@ impl StreamingQuerier {
     fn search(&self, request: Request<SearchRequest>) -> Result<Answer<SearchResponse>, ApiError> {
         let tenant = self.tenant(request.metadata())?;
         let api = self.api.clone();
-        Ok(match search::request_of(&api, &search_params(request.into_inner()))? {
+        let mut request = request.into_inner();
+        let mut tags: Vec<(String, String)> = std::mem::take(&mut request.tags).into_iter().collect();
+        tags.sort();
+        let tags = Some(tags).filter(|tags| !tags.is_empty());
+        Ok(match search::request_of(&api, &search_params(request), tags)? {
             search::Request::Query(request) => api.stream_search(tenant, request),
             search::Request::Tags(request) => api.stream_search_by_tags(tenant, request),
         })
@@ -157,12 +161,8 @@ fn in_path(name: &str) -> String {
 
 fn search_params(r: SearchRequest) -> Params {
     let milliseconds = |n: u32| if n == 0 { String::new() } else { format!("{n}ms") };
-    let quoted = |v: &str| format!("\"{}\"", v.replace('\\', "\\\\").replace('"', "\\\""));
-    let mut tags: Vec<String> = r.tags.iter().map(|(key, value)| format!("{key}={}", quoted(value))).collect();
-    tags.sort();
     let pairs = [
         ("q", r.query),
-        ("tags", tags.join(" ")),
         ("minDuration", milliseconds(r.min_duration_ms)),
         ("maxDuration", milliseconds(r.max_duration_ms)),
         ("limit", text(r.limit.into())),

@@ -1,5 +1,6 @@
 //! Tempo's query API, over HTTP and gRPC.
 
+mod diff;
 mod grpc;
 mod metrics;
 mod params;
@@ -19,10 +20,11 @@ use std::sync::Arc;
 
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
     http::{HeaderMap, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use tracehouse_engine::{
     Error, TenantId,
@@ -69,6 +71,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/api/metrics/summary", get(summary::summary))
         .route("/api/traces/{id}", get(trace_by_id::v1))
         .route("/api/v2/traces/{id}", get(trace_by_id::v2))
+        .route("/api/v2/traces/diff", post(diff::diff).layer(DefaultBodyLimit::max(diff::BODY_BYTES_MAX)))
         .route("/api/echo", get(status::echo))
         .route("/api/status/buildinfo", get(status::buildinfo))
         .layer(middleware::from_fn(params::once))

@@ -85,8 +85,10 @@ impl Params {
 
     /// A whole number, not negative.
     pub fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
+        // Not `+5`: in a URL the plus is a blank, so whoever sends one means something else.
+        let read = |v: &str| v.parse().ok().filter(|_| !v.starts_with('+'));
         self.get(name)
-            .map(|v| v.parse().map_err(|_| ApiError::bad_request(format!("invalid {name}: {v:?} is not a whole number of at least 0"))))
+            .map(|v| read(v).ok_or_else(|| ApiError::bad_request(format!("invalid {name}: {v:?} is not a whole number of at least 0"))))
             .transpose()
     }
 
@@ -112,14 +114,23 @@ impl Params {
         Ok(number)
     }
 
-    /// A duration such as `1.5s` or `1h30m`, in nanoseconds.
+    /// A duration such as `1.5s` or `1h30m`, or `0`, in nanoseconds.
     pub fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
         self.get(name)
             .map(|v| {
-                crate::syntax::duration::parse(v)
+                (v == "0")
+                    .then_some(0)
+                    .or_else(|| crate::syntax::duration::parse(v))
                     .ok_or_else(|| ApiError::bad_request(format!("invalid {name}: {v:?} is not a duration such as 100ms, 1.5s or 1h30m")))
             })
             .transpose()
+    }
+
+    /// `start` and `end` of a trace by id, which count only if both are there: one of them, or 0, says nothing, as in Tempo.
+    pub fn both_seconds(&self) -> Result<Option<(i64, i64)>, ApiError> {
+        let given = |name| Ok::<_, ApiError>(self.seconds(name)?.is_some_and(|n| n > 0));
+        let (start, end) = (given("start")?, given("end")?);
+        if start && end { self.seconds_range(0) } else { Ok(None) }
     }
 
     /// `start` and `end` in Unix seconds, as nanoseconds; `None` if neither is there. `max_seconds` 0 means no bound.

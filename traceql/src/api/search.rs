@@ -22,7 +22,9 @@ const RESERVED: [&str; 8] = ["q", "tags", "minDuration", "maxDuration", "limit",
 /// Answers a search in TraceQL (`q`), or by the old `tags`, `minDuration`, `maxDuration`.
 pub async fn search(State(api): State<Arc<Api>>, headers: HeaderMap, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let tenant = api.tenant(&headers)?;
-    let found = match request_of(&api, &Params::new(query.as_deref()))? {
+    let params = Params::new(query.as_deref());
+    let tags = params.get("tags").map(parse_tags).transpose()?;
+    let found = match request_of(&api, &params, tags)? {
         Request::Query(request) => api.run(&tenant, async |sessions| run_search(&sessions, &tenant, &request).await).await?,
         Request::Tags(request) => api.run(&tenant, async |sessions| search_by_tags(&sessions, &tenant, &request).await).await?,
     };
@@ -40,10 +42,10 @@ pub(super) enum Request {
     Tags(TagSearchRequest),
 }
 
-/// Reads and checks the parameters; gRPC requests come as parameters too.
-pub(super) fn request_of(api: &Api, params: &Params) -> Result<Request, ApiError> {
+/// Reads and checks the parameters; gRPC requests come as parameters too, but for their tags, which need not be text first.
+pub(super) fn request_of(api: &Api, params: &Params, tags: Option<Vec<(String, String)>>) -> Result<Request, ApiError> {
     let config = &api.config;
-    if params.get("q").is_some() && params.get("tags").is_some() {
+    if params.get("q").is_some() && tags.is_some() {
         return Err(ApiError::bad_request("invalid request: can't specify tags and q in the same query"));
     }
     let range = params.seconds_range(config.max_search_duration_seconds)?;
@@ -67,8 +69,8 @@ pub(super) fn request_of(api: &Api, params: &Params) -> Result<Request, ApiError
     if let Some(query) = params.get("q") {
         return Ok(Request::Query(SearchRequest { query: query.to_owned(), range, limit, spans_per_span_set: spans as usize }));
     }
-    let tags = match params.get("tags") {
-        Some(tags) => parse_tags(tags)?,
+    let tags = match tags {
+        Some(tags) => tags,
         // The oldest way: each parameter is a tag.
         None if range.is_none() => params.others(&RESERVED),
         None => Vec::new(),
@@ -83,7 +85,8 @@ fn durations(params: &Params) -> Result<(u32, u32), ApiError> {
         Ok::<_, ApiError>(nanos.map(|n| u32::try_from(n / 1_000_000).unwrap_or(if n < 0 { 0 } else { u32::MAX })))
     };
     let (min, max) = (millis("minDuration")?, millis("maxDuration")?);
-    if min.zip(max).is_some_and(|(min, max)| min > max) {
+    // Tempo's Jaeger bridge always sends both, and 0s for what its user left out.
+    if min.zip(max).is_some_and(|(min, max)| max > 0 && min > max) {
         return Err(ApiError::bad_request("invalid maxDuration: must be greater than minDuration"));
     }
     Ok((min.unwrap_or(0), max.unwrap_or(0)))

@@ -5,12 +5,14 @@ use std::{collections::BTreeSet, sync::Arc};
 use axum::{
     Json,
     extract::{Path, RawQuery, State},
-    http::HeaderMap,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
 
-use super::{Api, ApiError, params::Params};
+use super::{Api, ApiError, Form, form, params::Params};
 use crate::{
+    result::llm,
     syntax::{Attribute, Field, Scope, parse_attribute},
     tags::{TagNames, TagScope, TagValues, TagsRequest},
 };
@@ -96,17 +98,21 @@ pub async fn values_v2(
     Path(rest): Path<String>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Response, ApiError> {
     let tenant = api.tenant(&headers)?;
     let field = field_v2(tag_of(&rest)?)?;
     let request = request_of(&api, &Params::new(query.as_deref()))?;
     let found = api.run(&tenant, async |sessions| api.completion.values(&sessions, &tenant, &field, &request).await).await?;
+    if form(&headers) == Form::Llm {
+        return Ok(([(header::CONTENT_TYPE, llm::MEDIA_TYPE)], llm::values_to_json(&found).to_string()).into_response());
+    }
     let TagValues { values, cost } = found;
-    Ok(Json(json!({ "tagValues": values, "metrics": cost })))
+    Ok(Json(json!({ "tagValues": values, "metrics": cost })).into_response())
 }
 
 /// The tag of `tag/values`.
 fn tag_of(rest: &str) -> Result<&str, ApiError> {
     let tag = rest.strip_suffix("/values").filter(|tag| !tag.is_empty());
-    tag.ok_or_else(|| ApiError::bad_request("this path ends with /values, the tag before it"))
+    let text = "no such path: it ends with /values, the tag before it";
+    tag.ok_or_else(|| ApiError { status: StatusCode::NOT_FOUND, text: text.to_owned() })
 }

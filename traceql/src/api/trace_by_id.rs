@@ -110,7 +110,7 @@ impl Request {
     fn new(api: &Api, id: &str, headers: &HeaderMap, query: Option<&str>) -> Result<Self, ApiError> {
         let params = Params::new(query);
         let tenant = api.tenant(headers)?;
-        Ok(Self { tenant, id: trace_id(id)?, range: params.seconds_range(0)?, places: places_of(&params)? })
+        Ok(Self { tenant, id: trace_id(id)?, range: params.both_seconds()?, places: places_of(&params)? })
     }
 
     async fn find(&self, api: &Api) -> Result<FoundTrace, ApiError> {
@@ -119,7 +119,7 @@ impl Request {
 }
 
 /// A trace id of 1 to 32 hex digits.
-fn trace_id(id: &str) -> Result<TraceId, ApiError> {
+pub(super) fn trace_id(id: &str) -> Result<TraceId, ApiError> {
     if id.len() > 32 {
         return Err(ApiError::bad_request("trace IDs can't be larger than 128 bits: send at most 32 hex digits"));
     }

@@ -1,4 +1,6 @@
-//! A trace as a language model reads it best: attributes as plain JSON, ids in hex, spans below their service.
+//! Answers as a language model reads them best: attributes as plain JSON, ids in hex, spans below their service; values by type.
+
+use std::collections::BTreeMap;
 
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value::Value as Any},
@@ -10,6 +12,7 @@ use super::{
     json::double,
     trace::{Trace, kind_name, status_name},
 };
+use crate::tags::TagValues;
 
 /// The media type of this form.
 pub const MEDIA_TYPE: &str = "application/vnd.grafana.llm+json";
@@ -28,6 +31,19 @@ pub fn to_json(trace: &Trace, inspected_bytes: u64, message: &str) -> Value {
     out.insert("status".to_owned(), json!(if message.is_empty() { "COMPLETE" } else { "PARTIAL" }));
     put(&mut out, "message", json!(message));
     Value::Object(out)
+}
+
+/// Values of a tag by their type.
+pub fn values_to_json(found: &TagValues) -> Value {
+    let mut types: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for value in &found.values {
+        types.entry(value.r#type).or_default().push(&value.value);
+    }
+    let mut out = json!({ "tagValues": types });
+    if found.cost.inspected_bytes > 0 {
+        out["metrics"] = json!({ "inspectedBytes": found.cost.inspected_bytes });
+    }
+    out
 }
 
 fn service(rs: &ResourceSpans) -> Value {

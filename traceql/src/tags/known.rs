@@ -1,10 +1,9 @@
 //! What was read of blocks whose vocabulary does not tell all, or that have none, kept in memory within a bound: blocks do not
 //! change.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use parking_lot::Mutex;
-use tracehouse_engine::{BlockId, scan::AttributeScope};
+use tracehouse_engine::{BlockId, recent::Recent, scan::AttributeScope};
 
 use super::TagValue;
 use crate::syntax::Field;
@@ -33,64 +32,28 @@ impl Answer {
             Self::Names(names) => names.iter().map(|n| n.len() + size_of::<String>()).sum::<usize>(),
             Self::Values(values) => values.iter().map(|v| v.value.len() + size_of::<TagValue>()).sum(),
         };
-        size_of::<(BlockId, Question, Kept)>() + items
+        size_of::<(BlockId, Question, Self)>() + items
     }
 }
 
-/// Answers, the least used of which go when there are too many.
+/// Answers that were given lately.
 #[derive(Debug)]
-pub struct Known {
-    bytes_max: usize,
-    recent: Mutex<Recent>,
-}
-
-#[derive(Debug, Default)]
-struct Recent {
-    clock: u64,
-    bytes: usize,
-    answers: HashMap<(BlockId, Question), Kept>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    used: u64,
-    answer: Answer,
-}
+pub struct Known(Recent<(BlockId, Question), Answer>);
 
 impl Known {
     /// Nothing known yet; never more than so many bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, recent: Mutex::default() }
+        Self(Recent::new(bytes_max))
     }
 
     /// The answer, if it is known.
     pub fn get(&self, block: BlockId, question: &Question) -> Option<Answer> {
-        let mut recent = self.recent.lock();
-        recent.clock += 1;
-        let now = recent.clock;
-        let kept = recent.answers.get_mut(&(block, question.clone()))?;
-        kept.used = now;
-        Some(kept.answer.clone())
+        self.0.get(&(block, question.clone()))
     }
 
     /// Keeps an answer.
     pub fn put(&self, block: BlockId, question: Question, answer: Answer) {
         let bytes = answer.bytes();
-        if bytes > self.bytes_max {
-            return;
-        }
-        let mut recent = self.recent.lock();
-        recent.clock += 1;
-        let kept = Kept { used: recent.clock, answer };
-        recent.bytes += bytes;
-        if let Some(before) = recent.answers.insert((block, question), kept) {
-            recent.bytes -= before.answer.bytes();
-        }
-        while recent.bytes > self.bytes_max {
-            let Some(oldest) = recent.answers.iter().min_by_key(|(_, k)| k.used).map(|(q, _)| q.clone()) else { break };
-            if let Some(dropped) = recent.answers.remove(&oldest) {
-                recent.bytes -= dropped.answer.bytes();
-            }
-        }
+        self.0.put((block, question), answer, bytes);
     }
 }

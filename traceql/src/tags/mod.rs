@@ -26,10 +26,11 @@ use tracehouse_engine::{
 };
 use tracehouse_sql::Sessions;
 
+pub(crate) use conditions::groups;
 pub use text::TagValue;
 
 use self::{
-    conditions::{Group, filter_of_groups, groups},
+    conditions::{Group, filter_of_groups},
     known::{Answer, Known, Question},
     scan::{NameReader, Names, Scan, ValueReader, targets_of, vocabulary_key},
 };

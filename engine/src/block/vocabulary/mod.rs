@@ -1,18 +1,26 @@
 //! Which attributes a block holds and which values they have: what completion asks, without reading spans.
 //!
 //! Kept in a file of its own beside Tempo's files of a block (`file`), gathered while the block is written (`collect`),
-//! and cached in memory when it was read (`cache`). A block without the file (Tempo's own) has no vocabulary: its columns
+//! and remembered when it was read (`VocabularyCache`). A block without the file (Tempo's own) has no vocabulary: its columns
 //! tell the same.
 
-mod cache;
 mod collect;
 mod file;
 
-pub use cache::VocabularyCache;
 pub use collect::{Bounds, Collector};
 pub use file::scope_name;
 
-use crate::scan::AttributeScope;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::{recent::Recent, scan::AttributeScope};
+
+/// Vocabularies that were read lately, by block; `None` for a block that has none.
+pub type VocabularyCache = Recent<Uuid, Option<Arc<Vocabulary>>>;
+
+/// What a block without a vocabulary costs in the cache, in bytes.
+pub const ABSENT_BYTES: usize = 128;
 
 /// Name of the file in a block's folder.
 pub const FILE_NAME: &str = "tracehouse-vocabulary.json.zst";
