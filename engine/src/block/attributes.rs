@@ -27,8 +27,11 @@ use crate::{
     scan::{AttributeScope, Passing, any_value_type},
 };
 
-/// Generic value leaves, in the order in which their types count, each with whether values of its type may pass.
-pub(super) const VALUE_LEAVES: [(&str, fn(&Passing) -> bool); 4] =
+/// Says whether values of a type may pass.
+pub(super) type MayPass = fn(&Passing) -> bool;
+
+/// Generic value leaves, in the order in which their types count.
+pub(super) const VALUE_LEAVES: [(&str, MayPass); 4] =
     [("Value", |p| p.strings), ("ValueInt", |p| p.ints), ("ValueDouble", |p| p.doubles), ("ValueBool", |p| p.bools)];
 /// The most different numbers and arrays of an attribute that are given codes.
 const CODED_VALUES_MAX: usize = 16 * 1024;

@@ -414,7 +414,8 @@ mod tests {
         let later = |t| binary(column(1), Operator::Gt, time(t));
         let or_null = |at, other| binary(is_null(column(at)).unwrap(), Operator::Or, other);
         let dynamic = Arc::new(DynamicFilterPhysicalExpr::new(vec![column(1)], lit(true)));
-        let filter = ScanFilter::new(&columns, None).unwrap().tightened_by(&columns, &[dynamic.clone()]);
+        let shared: Arc<dyn PhysicalExpr> = dynamic.clone();
+        let filter = ScanFilter::new(&columns, None).unwrap().tightened_by(&columns, &[shared]);
         let excluded = || filter.tightening[0].excludes(&Started);
         assert!(!excluded());
         for (now, due) in [
