@@ -120,7 +120,7 @@ impl ExecutionPlan for SpanAggregateExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let queue = self.scan.work(&self.metrics, partition)?;
+        let queue = self.scan.work(&self.metrics, partition, &context)?;
         let memory = MemoryConsumer::new("SpanAggregateExec").register(context.memory_pool());
         let states = States::new(&self.aggregation, self.scan.output_columns(), memory)?;
         let (schema, batch_rows) = (self.aggregation.schema.clone(), self.batch_rows);

@@ -137,10 +137,10 @@ impl SpanScanExec {
     }
 
     /// What one partition works off.
-    pub(super) fn work(&self, metrics: &ExecutionPlanMetricsSet, partition: usize) -> DfResult<ChunkQueue> {
+    pub(super) fn work(&self, metrics: &ExecutionPlanMetricsSet, partition: usize, context: &TaskContext) -> DfResult<ChunkQueue> {
         let filter = ScanFilter::new(&self.columns, self.predicate.as_ref())?;
         let filter = filter.tightened_by(&self.output_columns(), &self.tightening);
-        let stage = self.traces.as_ref().map(|planned| TraceStage::new(&self.columns, planned)).transpose()?;
+        let stage = self.traces.as_ref().map(|planned| TraceStage::new(&self.columns, planned, context)).transpose()?;
         let traces = TraceFilters { newest: self.newest.clone(), choice: self.choice.clone(), stage };
         Ok(ChunkQueue::new(self.units.clone(), self.queue.clone(), filter, traces, metrics, partition))
     }
@@ -232,9 +232,10 @@ impl ExecutionPlan for SpanScanExec {
         Some(self.metrics.clone_inner())
     }
 
-    fn execute(&self, partition: usize, _: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
         let reader = Reader { columns: self.output_columns(), schema: self.schema.clone(), batch_rows: self.batch_rows };
-        let batches = futures::stream::try_unfold((self.work(&self.metrics, partition)?, reader), |(queue, reader)| async move {
+        let queue = self.work(&self.metrics, partition, &context)?;
+        let batches = futures::stream::try_unfold((queue, reader), |(queue, reader)| async move {
             while let Some(mut selected) = queue.next().await? {
                 let read = reader.read(&queue, &mut selected).await;
                 let batches = queue.finish(selected, read)?.unwrap_or_default();

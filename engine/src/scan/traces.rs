@@ -14,10 +14,18 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, BooleanBufferBuilder, UInt32Array},
+    array::{Array, ArrayRef, BooleanBufferBuilder, UInt32Array},
     buffer::BooleanBuffer,
 };
-use datafusion::{logical_expr::Expr, physical_expr::PhysicalExpr};
+use datafusion::{
+    execution::{
+        TaskContext,
+        memory_pool::{MemoryConsumer, MemoryReservation},
+    },
+    logical_expr::Expr,
+    physical_expr::PhysicalExpr,
+};
+use parking_lot::Mutex;
 
 use super::{
     chunk::{ChunkTraces, SpanChunk},
@@ -27,7 +35,7 @@ use super::{
     span_filter::Passing,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     trace::TraceId,
 };
 
@@ -50,6 +58,9 @@ pub trait TraceTest: fmt::Debug + Send + Sync {
 
     /// The columns that [`choose`](Self::choose) asks for.
     fn columns(&self) -> &[SpanColumn];
+
+    /// About the memory that [`choose`](Self::choose) takes for so many spans.
+    fn bytes_for(&self, spans: usize) -> usize;
 
     /// Whether each of these spans is chosen.
     fn choose(&self, spans: &TraceSpans) -> Result<BooleanBuffer>;
@@ -123,6 +134,7 @@ pub(super) struct TraceStage {
     test: Arc<dyn TraceTest>,
     conditions: Vec<ScanFilter>,
     apart: Arc<HashSet<TraceId>>,
+    memory: Mutex<MemoryReservation>,
 }
 
 /// The traces of a chunk that may have chosen spans: those of their spans that are looked at.
@@ -135,10 +147,11 @@ struct Candidates {
 }
 
 impl TraceStage {
-    /// For a scan of these columns.
-    pub fn new(all: &[SpanColumn], planned: &PlannedTraceFilter) -> Result<Self> {
+    /// For a scan of these columns, within the memory of a query.
+    pub fn new(all: &[SpanColumn], planned: &PlannedTraceFilter, context: &TaskContext) -> Result<Self> {
         let conditions = planned.conditions.iter().map(|c| ScanFilter::new(all, c.as_ref())).collect::<Result<_>>()?;
-        Ok(Self { test: planned.test.clone(), conditions, apart: planned.apart.clone() })
+        let memory = Mutex::new(MemoryConsumer::new("SpanScanExec: the spans of a trace").register(context.memory_pool()));
+        Ok(Self { test: planned.test.clone(), conditions, apart: planned.apart.clone(), memory })
     }
 
     /// Which conditions a span of a chunk may meet, by dictionaries and statistics; `None` if no span can be chosen.
@@ -256,10 +269,12 @@ impl TraceStage {
         let rows = UInt32Array::from(spans);
         chunk.load(self.test.columns()).await?;
         let columns = self.test.columns().iter().map(|c| chunk.column(c, Some(&rows))).collect::<Result<Vec<_>>>()?;
+        let own: usize = columns.iter().map(|c| c.get_array_memory_size()).sum();
         for batch in batches(&traces) {
             // Here the query can be stopped.
             tokio::task::yield_now().await;
             let of = batch.first().map_or(0, |r| r.start)..batch.last().map_or(0, |r| r.end);
+            self.hold(own + self.test.bytes_for(of.len()))?;
             let spans = &rows.values()[of.clone()];
             let found = self.test.choose(&TraceSpans {
                 traces: batch.iter().map(|r| r.start - of.start..r.end - of.start).collect(),
@@ -268,7 +283,16 @@ impl TraceStage {
             })?;
             found.set_indices().for_each(|i| chosen.set_bit(spans[i] as usize, true));
         }
+        self.hold(0)?;
         Ok(chosen.finish())
+    }
+
+    /// So many bytes are held from now on.
+    fn hold(&self, bytes: usize) -> Result<()> {
+        self.memory.lock().try_resize(bytes).map_err(|e| {
+            let text = "query needs too much memory for the spans of a trace: narrow its time range or its filters";
+            Error::new(ErrorKind::TooMany, text).with_source(e)
+        })
     }
 
     /// The traces that can have a chosen span, a wanted one, and are new enough, with their spans that enter.

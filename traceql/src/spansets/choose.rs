@@ -15,7 +15,7 @@ use tracehouse_engine::{
 };
 
 use super::{
-    pipeline::Spans,
+    pipeline::{SpanValue, Spans},
     program::{Combine, Program, Step, entrances},
     rows::Rows,
     structural::Position,
@@ -120,6 +120,10 @@ impl TraceTest for Survival {
 
     fn columns(&self) -> &[SpanColumn] {
         &self.columns
+    }
+
+    fn bytes_for(&self, spans: usize) -> usize {
+        spans * (size_of::<Position>() + self.program.values.len() * size_of::<SpanValue>())
     }
 
     fn choose(&self, spans: &TraceSpans) -> Result<BooleanBuffer> {
