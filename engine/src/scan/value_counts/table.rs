@@ -67,24 +67,24 @@ enum Kept {
     Other(Scalar<'static>),
 }
 
-/// A key.
-#[derive(Debug)]
-struct Key {
-    name: Arc<str>,
-    texts: HashMap<Arc<str>, u32>,
-    /// How many values it has in all.
-    values: usize,
-}
-
 /// Distinct attributes in the order in which they were met.
 #[derive(Debug)]
 pub struct AttributeTable {
     values_max: usize,
     keys: HashMap<Arc<str>, u32>,
-    of_key: Vec<Key>,
+    of_key: Vec<OfKey>,
     others: HashMap<(u32, u8, u64), u32>,
     entries: Vec<(u32, Kept)>,
     text_bytes: usize,
+}
+
+/// What is known of a key.
+#[derive(Debug)]
+struct OfKey {
+    name: Arc<str>,
+    texts: HashMap<Arc<str>, u32>,
+    /// Number of its values, texts and others.
+    values: usize,
 }
 
 impl Default for AttributeTable {
@@ -122,13 +122,13 @@ impl AttributeTable {
         }
         let (next, name) = (self.of_key.len() as u32, Arc::<str>::from(name));
         self.keys.insert(name.clone(), next);
-        self.of_key.push(Key { name, texts: HashMap::new(), values: 0 });
+        self.of_key.push(OfKey { name, texts: HashMap::new(), values: 0 });
         next
     }
 
     /// The number of an attribute. New values of a key that has [`VALUES_MAX`] of them already are [`Scalar::Other`].
     pub fn number(&mut self, key: u32, value: Scalar<'_>) -> u32 {
-        let Some(Key { texts, values, .. }) = self.of_key.get_mut(key as usize) else { return 0 };
+        let Some(OfKey { texts, values, .. }) = self.of_key.get_mut(key as usize) else { return 0 };
         let next = self.entries.len() as u32;
         let bits = value.bits();
         let known = match (value, bits) {
@@ -170,7 +170,7 @@ impl AttributeTable {
     pub fn to_array(&self) -> Result<ArrayRef> {
         let mut builder = AttributeBuilder::default();
         for (key, value) in &self.entries {
-            let name = self.of_key.get(*key as usize).map_or("", |key| &key.name);
+            let name = self.of_key.get(*key as usize).map_or("", |of| &of.name);
             builder.push(
                 name,
                 match value {

@@ -5,7 +5,7 @@
 
 use datafusion::{
     functions_aggregate::expr_fn::count,
-    logical_expr::{LogicalPlan, LogicalPlanBuilder, col, lit},
+    logical_expr::{LogicalPlan, LogicalPlanBuilder, col, ident, lit},
 };
 use tracehouse_engine::{
     Result, TenantId,
@@ -83,10 +83,10 @@ pub fn plan_compare(
     if let Some((start, end)) = compare.range_ns.filter(|range| *range != (0, 0)) {
         selected = selected.and(time().gt_eq(timestamp(start))).and(time().lt(timestamp(end)));
     }
-    let names: Vec<String> = (0..compared.len()).map(|i| format!("column{i}")).collect();
+    let names: Vec<String> = compared.iter().map(SpanColumn::name).collect();
     let mut shown = vec![interval_of(intervals).alias("interval"), selected.alias("selected")];
     shown.extend(compared.iter().zip(&names).map(|(c, name)| column(c).alias(name.as_str())));
-    let counts = names.iter().map(|name| value_counts(col(name.as_str())));
+    let counts = names.iter().map(|name| value_counts(ident(name)));
     let counts = std::iter::once(count(lit(1))).chain(counts).collect::<Vec<_>>();
     let plan = LogicalPlanBuilder::from(source).project(shown)?;
     stored_whole(plan.aggregate(vec![col("interval"), col("selected")], counts)?.build()?, series, whole)
