@@ -32,7 +32,7 @@ use state::{Counts, OneGroup};
 pub const VALUES_MAX: usize = 1 << 20;
 
 /// An attribute: a struct of its key (empty for the values of a column), its value by type (all NULL if it has none, or one of a
-/// kind that TraceQL does not see, or is an array), and whether it stands for all values beyond [`VALUES_MAX`].
+/// kind that TraceQL does not see, or is an array), and whether it stands for all values beyond 1,048,576.
 pub fn attribute_type() -> DataType {
     static FIELDS: LazyLock<Fields> = LazyLock::new(|| {
         let field = |name: &str, t| Field::new(name, t, true);

@@ -126,7 +126,7 @@ impl AttributeTable {
         next
     }
 
-    /// The number of an attribute. New values of a key that has [`VALUES_MAX`] of them already are [`Scalar::Other`].
+    /// The number of an attribute. New values of a key that has 1,048,576 of them already are [`Scalar::Other`].
     pub fn number(&mut self, key: u32, value: Scalar<'_>) -> u32 {
         let Some(OfKey { texts, values, .. }) = self.of_key.get_mut(key as usize) else { return 0 };
         let next = self.entries.len() as u32;
