@@ -271,9 +271,7 @@ mod tests {
 
     #[test]
     fn a_search_becomes_parameters() {
-        let tags = [("b".to_owned(), "x \"y\"".to_owned()), ("a".to_owned(), "1".to_owned())];
-        let params = search_params(SearchRequest { tags: tags.into(), min_duration_ms: 5, limit: 7, ..SearchRequest::default() });
-        assert_eq!(params.get("tags"), Some(r#"a="1" b="x \"y\"""#));
+        let params = search_params(SearchRequest { min_duration_ms: 5, limit: 7, ..SearchRequest::default() });
         assert_eq!(
             (params.get("minDuration"), params.get("limit"), params.get("q"), params.get("end")),
             (Some("5ms"), Some("7"), None, None)
