@@ -103,7 +103,8 @@ impl TraceqlFilter {
         }
         let columns = FieldColumns::new(spans, fields);
         let exploded = columns.explode();
-        let rows = Rows { count: exploded.count(spans), fields: columns.values(&exploded)?, regexes: &self.regexes };
+        let fields = columns.values(&exploded)?.into_iter().map(|(field, values)| (field, values.searched(field))).collect();
+        let rows = Rows { count: exploded.count(spans), fields, regexes: &self.regexes };
         let matches =
             rows.matches(&self.expr, &BooleanBuffer::new_set(rows.count)).map_err(|e| Error::invalid(format!("{}: {e}", self.expr)))?;
         let Some(span_of_row) = exploded.span_of_row else { return Ok(BooleanArray::new(matches, None)) };

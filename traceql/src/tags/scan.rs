@@ -207,7 +207,8 @@ impl<'a> ValueReader<'a> {
         let values = columns.values(&rows)?;
         let mut active = BooleanBuffer::new_set(count);
         if let Some((filter, regexes)) = &self.each {
-            let rows = Rows { count, fields: values.clone(), regexes };
+            let searched = values.iter().map(|(field, values)| (*field, values.clone().searched(field))).collect();
+            let rows = Rows { count, fields: searched, regexes };
             active = rows.matches(filter, &active).map_err(|e| Error::invalid(e.to_string()))?;
         }
         for target in &self.targets {
