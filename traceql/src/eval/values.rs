@@ -7,7 +7,7 @@ use arrow::{
 };
 
 use super::Test;
-use crate::syntax::{BinaryOp, Field, Kind, Scope, Static, Status};
+use crate::syntax::{Attribute, BinaryOp, Field, Kind, Scope, Static, Status};
 
 /// The parent id of a root span, as Tempo shows it.
 pub const NO_PARENT: &str = "0000000000000000";
@@ -112,11 +112,6 @@ impl AnyValues {
         })
     }
 
-    /// The texts; other values are nil.
-    fn into_text(self) -> Text {
-        self.string
-    }
-
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.int.len()
@@ -218,19 +213,16 @@ impl AnyValues {
 impl Values {
     /// What a filter looks at. The service's name of a resource is text there or none: an array of names is not found (recorded).
     pub fn searched(self, field: &Field) -> Self {
-        let Field::Attribute(attribute) = field else { return self };
-        if attribute.name != "service.name" {
-            return self;
-        }
-        match (attribute.scope, self) {
-            (Scope::Resource, Self::Any(values)) => Self::Text(values.into_text()),
-            (Scope::None, Self::First(mut all)) => {
-                if let Some(Self::Any(values)) = all.pop_if(|last| matches!(last, Self::Any(_))) {
-                    all.push(Self::Text(values.into_text()));
-                }
+        match (self, field) {
+            (Self::Any(values), field) if field.is_service_name() => Self::Text(values.string),
+            // The last of the columns of an attribute without scope is the resource's.
+            (Self::First(mut all), Field::Attribute(a)) if a.name == "service.name" => {
+                let resource = Field::Attribute(Attribute { scope: Scope::Resource, ..a.clone() });
+                let last = all.pop().map(|values| values.searched(&resource));
+                all.extend(last);
                 Self::First(all)
             }
-            (_, values) => values,
+            (values, _) => values,
         }
     }
 

@@ -201,11 +201,7 @@ fn shown_fields(pipeline: &Pipeline) -> Vec<Shown> {
     }
     share_conditions(&mut shown);
     let mut read = Vec::new();
-    pipeline.stages.iter().for_each(|stage| {
-        if let Stage::Spansets(expr) = stage {
-            tree_fields(expr, &mut read)
-        }
-    });
+    tree_fields(pipeline, &mut read);
     // What a structural operator reads of all spans is shown of all spans, if the query names it at all.
     for field in &mut shown {
         if read.iter().any(|intrinsic| field.field == Field::Intrinsic(*intrinsic)) {
@@ -216,16 +212,18 @@ fn shown_fields(pipeline: &Pipeline) -> Vec<Shown> {
 }
 
 /// The places in the tree that structural operators read, as in Tempo.
-fn tree_fields(expr: &SpansetExpr, found: &mut Vec<Intrinsic>) {
+fn tree_fields(pipeline: &Pipeline, found: &mut Vec<Intrinsic>) {
+    for stage in &pipeline.stages {
+        if let Stage::Spansets(expr) = stage {
+            tree_fields_of(expr, found);
+        }
+    }
+}
+
+fn tree_fields_of(expr: &SpansetExpr, found: &mut Vec<Intrinsic>) {
     match expr {
         SpansetExpr::Filter(_) => {}
-        SpansetExpr::Pipeline(pipeline) => {
-            pipeline.stages.iter().for_each(|stage| {
-                if let Stage::Spansets(expr) = stage {
-                    tree_fields(expr, found)
-                }
-            });
-        }
+        SpansetExpr::Pipeline(pipeline) => tree_fields(pipeline, found),
         SpansetExpr::Binary { op, lhs, rhs } => {
             found.extend_from_slice(match op {
                 SpansetOp::Structural(Relation::Child | Relation::Parent, _) => &[Intrinsic::NestedSetLeft, Intrinsic::NestedSetParent],
@@ -235,8 +233,8 @@ fn tree_fields(expr: &SpansetExpr, found: &mut Vec<Intrinsic>) {
                 SpansetOp::Structural(Relation::Sibling, _) => &[Intrinsic::NestedSetParent],
                 SpansetOp::And | SpansetOp::Or => &[],
             });
-            tree_fields(lhs, found);
-            tree_fields(rhs, found);
+            tree_fields_of(lhs, found);
+            tree_fields_of(rhs, found);
         }
     }
 }

@@ -14,10 +14,7 @@ use super::{
 };
 use crate::{
     eval::{self, Regexes, columns_of, single_values_of},
-    plan::{
-        NUMBERS, SpansetPlan,
-        metrics::{as_service_name, is_service_name},
-    },
+    plan::{NUMBERS, SpansetPlan, metrics::as_service_name},
     syntax::FieldExpr,
 };
 
@@ -66,7 +63,7 @@ impl Rows {
         }
         let rows = eval::Rows { count: spans, fields, regexes: &self.regexes };
         let value = |expr: &FieldExpr, row| match expr {
-            FieldExpr::Field(field) if is_service_name(field) => rows.value(expr, row).map(|mut name| {
+            FieldExpr::Field(field) if field.is_service_name() => rows.value(expr, row).map(|mut name| {
                 as_service_name(&mut name);
                 name
             }),

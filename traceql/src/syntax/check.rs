@@ -2,7 +2,7 @@
 
 use super::ast::{
     Aggregate, AggregateFn, Attribute, BinaryOp, Compare, Field, FieldExpr, Intrinsic, Metrics, MetricsExpr, MetricsFn, Pipeline, Query,
-    Root, ScalarExpr, ScalarFilter, Scope, SecondStage, Series, SpansetExpr, Stage, UnaryOp,
+    Root, ScalarExpr, ScalarFilter, SecondStage, Series, SpansetExpr, Stage, UnaryOp,
 };
 use super::error::{Error, ErrorKind};
 use super::value::{Static, Type};
@@ -276,9 +276,7 @@ fn unary(op: UnaryOp, inner: &FieldExpr, found: Type, whole: &FieldExpr) -> Resu
 fn not_nil(inner: &FieldExpr) -> Checked {
     match inner {
         FieldExpr::Field(Field::Intrinsic(_)) => broken(format!("{inner}=nil is not valid because intrinsics cannot be nil")),
-        FieldExpr::Field(Field::Attribute(Attribute { scope: Scope::Resource, name, .. })) if name == "service.name" => {
-            broken(format!("{inner}=nil is not valid because {inner} cannot be nil"))
-        }
+        FieldExpr::Field(field) if field.is_service_name() => broken(format!("{inner}=nil is not valid because {inner} cannot be nil")),
         _ => Ok(()),
     }
 }

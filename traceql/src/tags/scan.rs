@@ -192,7 +192,7 @@ impl<'a> ValueReader<'a> {
 
     /// The columns [`Self::read`] wants, in this order.
     pub fn columns(&self) -> Vec<SpanColumn> {
-        let service = self.targets.iter().any(is_service_name).then_some(SpanColumn::Field(SpanField::ServiceName));
+        let service = self.targets.iter().any(Field::is_service_name).then_some(SpanColumn::Field(SpanField::ServiceName));
         self.fields().into_iter().flat_map(columns_of).chain(service).collect()
     }
 
@@ -219,7 +219,7 @@ impl<'a> ValueReader<'a> {
         }
         if let Some(services) = arrays.next() {
             let span_of = |row: usize| rows.span_of_row.as_ref().map_or(row, |spans| spans.get(row).map_or(0, |s| *s as usize));
-            for target in self.targets.iter().filter(|t| is_service_name(t)) {
+            for target in self.targets.iter().filter(|t| t.is_service_name()) {
                 if active.set_indices().any(|row| services.is_null(span_of(row))) {
                     see(target, Static::String(String::new()));
                 }
@@ -243,11 +243,6 @@ impl<'a> ValueReader<'a> {
             None => {}
         }
     }
-}
-
-/// `resource.service.name`, which every resource has: absent or no text, it is the empty text.
-pub fn is_service_name(field: &Field) -> bool {
-    matches!(field, Field::Attribute(Attribute { scope: Scope::Resource, name, .. }) if name == "service.name")
 }
 
 /// Where a tag's values are, unless a query restricts the spans: an attribute without scope may be on the resource, the span

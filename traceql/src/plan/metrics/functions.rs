@@ -20,7 +20,7 @@ use tracehouse_engine::{Error, Result};
 use super::{super::filter::column, key};
 use crate::{
     eval::{Codes, Values, columns_of, single_values_of},
-    syntax::{Field, Scope, Static},
+    syntax::{Field, Static},
 };
 
 /// What a function makes of its fields.
@@ -72,7 +72,7 @@ impl FieldFunction {
         Ok(match self.kind {
             Kind::Key => {
                 let mut codes: Vec<Codes> = values.iter().map(|v| v.codes()).collect();
-                for (codes, _) in codes.iter_mut().zip(&self.fields).filter(|(_, field)| is_service_name(field)) {
+                for (codes, _) in codes.iter_mut().zip(&self.fields).filter(|(_, field)| field.is_service_name()) {
                     codes.values.iter_mut().for_each(as_service_name);
                 }
                 keys(&codes, rows)
@@ -94,11 +94,6 @@ pub fn as_service_name(value: &mut Static) {
     if !matches!(value, Static::String(_)) {
         *value = Static::String(String::new());
     }
-}
-
-/// Whether a field is the name of a service.
-pub fn is_service_name(field: &Field) -> bool {
-    matches!(field, Field::Attribute(a) if a.scope == Scope::Resource && a.name == "service.name")
 }
 
 /// One key a row. The bytes are made once for each tuple of values that occurs; rows hold views of them.

@@ -24,7 +24,7 @@ use tracehouse_sql::Sessions;
 
 pub use compare::{SOURCES, Source, plan_compare};
 pub use exemplars::{ExemplarPlan, plan_exemplars};
-pub use functions::{as_service_name, exponent, float64, int32, int64, is_service_name, key_at};
+pub use functions::{as_service_name, exponent, float64, int32, int64, key_at};
 pub use key::{decode, encode};
 
 use super::{

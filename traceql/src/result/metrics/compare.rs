@@ -12,7 +12,7 @@ use tracehouse_engine::{
 
 use super::{Label, Series};
 use crate::{
-    plan::metrics::{SOURCES, Source, as_service_name, decode, encode, int32, int64, is_service_name},
+    plan::metrics::{SOURCES, Source, as_service_name, decode, encode, int32, int64},
     syntax::{Attribute, Field, Intrinsic, Kind, Scope, Static, Status},
 };
 
@@ -221,7 +221,7 @@ fn value_of(field: &Field, value: Scalar<'_>) -> Static {
         (_, Scalar::Bool(v)) => Static::Bool(v),
         (_, Scalar::Nil | Scalar::Other) => Static::Nil,
     };
-    if is_service_name(field) {
+    if field.is_service_name() {
         as_service_name(&mut value);
     }
     value
