@@ -186,17 +186,18 @@ impl ChunkQueue {
     async fn select(&self, unit: &ScanUnit) -> Result<Option<Selected>> {
         self.counters.chunks.add(1);
         let mut chunk = unit.source.clone().open().await?;
-        let excluded = match self.is_too_old(chunk.as_ref()) {
-            true => Some(&self.counters.old),
-            false => self.filter.excludes(chunk.as_mut()).await?.map(|by| self.counters.excluded(by)),
-        };
-        if let Some(counter) = excluded {
-            return Ok(self.leave(chunk.as_ref(), counter));
+        if self.is_too_old(chunk.as_ref()) {
+            return Ok(self.leave(chunk.as_ref(), &self.counters.old));
         }
-        let mask = match self.mask(chunk.as_mut()).await? {
-            Ok(mask) => mask,
-            Err(counter) => return Ok(self.leave(chunk.as_ref(), counter)),
+        if let Some(by) = self.filter.excludes(chunk.as_mut()).await? {
+            return Ok(self.leave(chunk.as_ref(), self.counters.excluded(by)));
+        }
+        let possible = match &self.traces.stage {
+            Some(stage) => stage.possible(chunk.as_mut()).await?,
+            None => Some(Vec::new()),
         };
+        let Some(possible) = possible else { return Ok(self.leave(chunk.as_ref(), &self.counters.by_dictionary)) };
+        let mask = self.mask(chunk.as_mut(), &possible).await?;
         let spans = mask.map(|mask| UInt32Array::from(mask.set_indices().map(|i| i as u32).collect::<Vec<_>>()));
         let mut selected = Selected { unit: unit.clone(), chunk, spans };
         if let Some(newest) = self.traces.newest.as_ref().filter(|_| selected.rows() > 0) {
@@ -214,35 +215,26 @@ impl ChunkQueue {
         self.traces.newest.as_ref().is_some_and(|newest| latest().is_some_and(|latest| newest.are_too_old(latest)))
     }
 
-    /// A chunk's spans that pass all filters; `None` if all do. What counts chunks of which none does as an error.
-    async fn mask(&self, chunk: &mut dyn SpanChunk) -> Result<std::result::Result<Option<BooleanBuffer>, &Count>> {
+    /// A chunk's spans that pass all filters; `None` if all do. `possible`: the conditions of the trace filter that a span may meet.
+    async fn mask(&self, chunk: &mut dyn SpanChunk, possible: &[bool]) -> Result<Option<BooleanBuffer>> {
         let TraceFilters { newest, choice, stage } = &self.traces;
-        let possible = match stage {
-            Some(stage) => match stage.possible(chunk).await? {
-                None => return Ok(Err(&self.counters.by_dictionary)),
-                possible => possible,
-            },
-            None => None,
-        };
         let is_none = |mask: &Option<BooleanBuffer>| mask.as_ref().is_some_and(|m| m.count_set_bits() == 0);
-        let unmatched = Ok(Err(&self.counters.unmatched));
         let of_choice = match choice {
             Some(choice) => chunk.traces().await?.and_then(|traces| choice.spans(&traces)),
             None => None,
         };
         if is_none(&of_choice) {
-            return unmatched;
+            return Ok(of_choice);
         }
         chunk.load_passing(&self.filter.columns(chunk)).await?;
         let _timer = self.baseline.elapsed_compute().timer();
         let wanted = self.filter.select(chunk, of_choice.as_ref()).await?;
-        if is_none(&wanted) {
-            return unmatched;
+        match stage {
+            Some(stage) if !is_none(&wanted) => {
+                stage.select(chunk, possible, Asked { before: of_choice, wanted, newest: newest.as_deref() }).await.map(Some)
+            }
+            _ => Ok(wanted),
         }
-        let (Some(stage), Some(possible)) = (stage, possible) else { return Ok(Ok(wanted)) };
-        let found = stage.select(chunk, &possible, Asked { before: of_choice, wanted, newest: newest.as_deref() }).await?;
-        let found = Some(found);
-        if is_none(&found) { unmatched } else { Ok(Ok(found)) }
     }
 
     /// Counts a chunk of which nothing is put out.
