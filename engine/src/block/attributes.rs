@@ -93,7 +93,7 @@ pub(super) fn coded_attribute(
     key: &str,
     passing: Passing,
 ) -> Result<Option<(AnyColumn, Vec<u32>)>> {
-    match single_column(rows, scope, key)? {
+    match single_column(rows, scope, key, None)? {
         Some(coded) => Ok(Some(coded)),
         None => collect(rows, scope, key, passing)?.into_coded(),
     }
@@ -108,8 +108,14 @@ pub(super) fn any_texts(texts: &StringArray) -> Result<AnyColumn> {
     Ok(AnyColumn { len: texts.len() + 1, children })
 }
 
-/// Codes of an attribute whose values all lie in one column of its own, one at most a thing: the usual case, made at once.
-fn single_column(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<Option<(AnyColumn, Vec<u32>)>> {
+/// Codes of an attribute whose values all lie in one column of its own, one at most a thing: the usual case, made at once. Of the
+/// things `at` these positions (ascending), or of all; `None` if it is another case, or takes more than those.
+pub(super) fn single_column(
+    rows: &mut Rows,
+    scope: AttributeScope,
+    key: &str,
+    at: Option<&UInt32Array>,
+) -> Result<Option<(AnyColumn, Vec<u32>)>> {
     let is_service = scope == AttributeScope::Resource && key == SERVICE_NAME;
     let own: Vec<_> = rows.block().promoted().iter().filter(|p| p.scope == scope && p.key == key).map(|p| p.path.clone()).collect();
     let path = match &own[..] {
@@ -120,7 +126,11 @@ fn single_column(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<Op
     if has_key(rows, scope, key)? {
         return Ok(None);
     }
-    let Some((values, present)) = rows.optional(path)? else { return Ok(None) };
+    let found = match at {
+        Some(things) => rows.optional_at(path, things)?,
+        None => rows.optional(path)?,
+    };
+    let Some((values, present)) = found else { return Ok(None) };
     let spread = |codes: &mut dyn Iterator<Item = u32>| match &present {
         None => codes.collect(),
         Some(present) => {

@@ -6,7 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use arrow::array::{ArrayRef, StringArray, UInt32Array};
+use arrow::{
+    array::{ArrayRef, StringArray, UInt32Array},
+    buffer::ScalarBuffer,
+    compute::take,
+};
 use async_trait::async_trait;
 use parquet::file::{metadata::ColumnChunkMetaData, statistics::Statistics};
 
@@ -14,7 +18,7 @@ use super::{
     attribute_json,
     attribute_set::{attribute_set_leaves, coded_attributes},
     attributes::{attribute, first_leaves, value_leaves},
-    coded::{Verdict, coded, excluded, rounded_bounds, rounded_leaf},
+    coded::{Verdict, coded, coded_at, excluded, rounded_bounds, rounded_leaf},
     fields::{self, Chosen},
     leaves::{depth, scope_path},
     legacy,
@@ -36,6 +40,8 @@ use crate::{
 pub(super) const SPAN_START_LEAF: &str = "rs.ss.Spans.StartTimeUnixNano";
 const TRACE_START_LEAF: &str = "StartTimeUnixNano";
 const TRACE_ID_LEAF: &str = "TraceID";
+/// Fewer than one in this many spans are few.
+const FEW_OF: usize = 8;
 
 /// A row group of a block, to be scanned.
 #[derive(Debug)]
@@ -331,6 +337,18 @@ impl SpanChunk for RowGroupChunk {
         Ok(made)
     }
 
+    fn coded_at(&mut self, column: &SpanColumn, passing: Passing, spans: &UInt32Array) -> Result<Option<(ArrayRef, ScalarBuffer<u32>)>> {
+        let here = self.loaded.contains(column) || self.in_part.get(column).is_some_and(|here| here.covers(passing));
+        if here && spans.len() < self.spans / FEW_OF && !self.coded.contains_key(column) {
+            self.check_inside(spans)?;
+            self.checked_spans(column)?;
+            if let Some(found) = coded_at(&mut self.rows, column, spans)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(self.coded_passing(column, passing)?.map(|coded| (coded.values.clone(), coded.codes_of(Some(spans)))))
+    }
+
     fn spans_at(&self, places: &HashSet<i128>) -> Vec<u32> {
         let mut spans: Vec<u32> = places.iter().filter_map(|p| span_at(self.unit, *p)).filter(|s| (*s as usize) < self.spans).collect();
         spans.sort_unstable();
@@ -344,14 +362,16 @@ impl SpanChunk for RowGroupChunk {
 
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {
         let shape = self.checked_shape(column)?;
-        if selection.is_some_and(|s| s.values().iter().any(|span| *span as usize >= self.spans)) {
-            return Err(Error::internal("a span is selected that the chunk does not have"));
-        }
+        selection.map_or(Ok(()), |spans| self.check_inside(spans))?;
         // Looking for an attribute costs much, taking some of what was found little.
-        if let SpanColumn::Attribute { .. } | SpanColumn::AttributeJson { .. } | SpanColumn::RoundedStart { .. } = column
-            && let Some(coded) = self.coded(column)?
-        {
-            return coded.to_array(selection);
+        if let SpanColumn::Attribute { .. } | SpanColumn::AttributeJson { .. } | SpanColumn::RoundedStart { .. } = column {
+            let found = match selection {
+                Some(spans) => self.coded_at(column, Passing::ANYTHING, spans)?,
+                None => self.coded(column)?.map(|coded| (coded.values.clone(), coded.codes_of(None))),
+            };
+            if let Some((values, codes)) = found {
+                return Ok(take(&values, &UInt32Array::new(codes, None), None)?);
+            }
         }
         self.make(column, Chosen { shape: &shape, spans: selection })
     }
@@ -368,6 +388,14 @@ impl RowGroupChunk {
             return Err(Error::internal(format!("column {} is used before it is loaded", column.name())));
         }
         self.checked_spans(column)
+    }
+
+    fn check_inside(&self, spans: &UInt32Array) -> Result<()> {
+        // They ascend.
+        match spans.values().last() {
+            Some(last) if *last as usize >= self.spans => Err(Error::internal("a span is selected that the chunk does not have")),
+            _ => Ok(()),
+        }
     }
 
     /// Whether a column is of leaves that spans have, so that it does not matter what they belong to.
@@ -427,7 +455,7 @@ fn attributes_text(rows: &mut Rows, scope: AttributeScope, chosen: Chosen<'_>) -
     places.values().iter().for_each(|p| wanted[*p as usize] = true);
     let json = |(owner, wanted): (usize, &bool)| if *wanted { attributes_to_json(&attributes.of(owner)) } else { String::new() };
     let made = StringArray::from_iter_values(wanted.iter().enumerate().map(json));
-    Ok(arrow::compute::take(&made, &places, None)?)
+    Ok(take(&made, &places, None)?)
 }
 
 /// A text for each of these spans, or for all.

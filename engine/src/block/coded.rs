@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, DictionaryArray, Int32Array, StringArray, TimestampNanosecondArray, new_null_array},
+    array::{Array, ArrayRef, DictionaryArray, Int32Array, StringArray, TimestampNanosecondArray, UInt32Array, new_null_array},
     buffer::ScalarBuffer,
     compute::cast,
     datatypes::{DataType, Int32Type},
@@ -11,13 +11,14 @@ use arrow::{
 
 use super::{
     attribute_json,
-    attributes::{SERVICE_NAME, SERVICE_NAME_LEAF, any_texts, coded_attribute, key_leaf, value_leaf},
+    attributes::{SERVICE_NAME, SERVICE_NAME_LEAF, any_texts, coded_attribute, key_leaf, single_column, value_leaf},
     chunk::{SPAN_START_LEAF, bounds},
     fields::{identity_dictionary, leaves, of_traces},
     leaves::{depth, scope_path},
     legacy,
+    number_codes::{NumberCodes, unsigned},
     rows::{Rows, codes_of},
-    values::Text,
+    values::{Dense, Text},
 };
 use crate::{
     error::{Error, Result},
@@ -53,7 +54,7 @@ pub(super) fn coded(rows: &mut Rows, column: &SpanColumn, passing: Passing) -> R
     }
     let (values, codes, at): (ArrayRef, ScalarBuffer<u32>, u32) = match column {
         SpanColumn::Field(field @ (SpanField::Kind | SpanField::KindCode | SpanField::Status | SpanField::StatusCode)) => {
-            match small_numbers(rows, *field)? {
+            match small_numbers(rows, *field, None)? {
                 Some((values, codes)) => (values, codes, depth::SPAN),
                 None => return Ok(None),
             }
@@ -68,13 +69,13 @@ pub(super) fn coded(rows: &mut Rows, column: &SpanColumn, passing: Passing) -> R
             let Some((leaf, at)) = text_leaf(*field) else { return Ok(None) };
             let Text { codes: Some(codes), values } = rows.text(leaf)? else { return Ok(None) };
             // Codes are positions in the dictionary, so they are not negative.
-            (field_values(*field, &values)?, codes.iter().map(|c| *c as u32).collect(), at)
+            (field_values(*field, &values)?, unsigned(codes), at)
         }
         SpanColumn::Attribute { scope, key } if !scope.is_repeated() => {
             let Some((values, codes)) = coded_attribute(rows, *scope, key, passing)? else { return Ok(None) };
             (values.into_array()?, codes.into(), scope_path(*scope).1)
         }
-        SpanColumn::RoundedStart { seconds } => match rounded_starts(rows, *seconds)? {
+        SpanColumn::RoundedStart { seconds } => match rounded_starts(rows, *seconds, None)? {
             Some((values, codes)) => (values, codes, depth::SPAN),
             None => return Ok(None),
         },
@@ -94,6 +95,31 @@ pub(super) fn coded(rows: &mut Rows, column: &SpanColumn, passing: Passing) -> R
     Ok(Some(CodedColumn { values, codes, starts }))
 }
 
+/// A loaded column in codes for these spans (ascending, fewer than all) only; `None` if that takes no less work than for all.
+pub(super) fn coded_at(rows: &mut Rows, column: &SpanColumn, spans: &UInt32Array) -> Result<Option<(ArrayRef, ScalarBuffer<u32>)>> {
+    if legacy::leaves(rows, column).is_some() {
+        return Ok(None);
+    }
+    match column {
+        SpanColumn::Field(field @ (SpanField::Kind | SpanField::KindCode | SpanField::Status | SpanField::StatusCode)) => {
+            small_numbers(rows, *field, Some(spans))
+        }
+        SpanColumn::Field(field) => match text_leaf(*field) {
+            Some((leaf, depth::SPAN)) if rows.is_undecoded(leaf) => match rows.values_at(leaf, spans)? {
+                Dense::Text(Text { codes: Some(codes), values }) => Ok(Some((field_values(*field, &values)?, unsigned(codes)))),
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        },
+        SpanColumn::Attribute { scope: AttributeScope::Span, key } => {
+            let found = single_column(rows, AttributeScope::Span, key, Some(spans))?;
+            found.map(|(values, codes)| Ok((values.into_array()?, codes.into()))).transpose()
+        }
+        SpanColumn::RoundedStart { seconds } => rounded_starts(rows, *seconds, Some(spans)),
+        _ => Ok(None),
+    }
+}
+
 /// The entries of a field's dictionary as values of the field's column.
 fn field_values(field: SpanField, dictionary: &StringArray) -> Result<ArrayRef> {
     if field == SpanField::ServiceName {
@@ -108,21 +134,30 @@ fn field_values(field: SpanField, dictionary: &StringArray) -> Result<ArrayRef> 
     }
 }
 
-/// Kinds and statuses: few small numbers, or none that have names.
-fn small_numbers(rows: &mut Rows, field: SpanField) -> Result<Option<(ArrayRef, ScalarBuffer<u32>)>> {
+/// Kinds and statuses: few small numbers, or none that have names. Of these spans or of all.
+fn small_numbers(rows: &mut Rows, field: SpanField, at: Option<&UInt32Array>) -> Result<Option<(ArrayRef, ScalarBuffer<u32>)>> {
     let Some(leaf) = leaves(field).first() else { return Ok(None) };
-    let numbers = rows.int64(leaf)?;
-    let max = numbers.iter().copied().max().unwrap_or_default();
-    if max >= NUMBERS_MAX || numbers.iter().any(|n| *n < 0) {
-        return Ok(None);
-    }
-    let known = 0..=max as i32;
+    let (known, codes): (Vec<i32>, _) = match rows.number_codes(leaf, at)? {
+        Some(NumberCodes { numbers, codes }) if numbers.iter().all(|n| (0..NUMBERS_MAX).contains(n)) => {
+            (numbers.into_iter().map(|n| n as i32).collect(), codes)
+        }
+        _ if at.is_some() => return Ok(None),
+        _ => {
+            let numbers = rows.int64(leaf)?;
+            let max = numbers.iter().copied().max().unwrap_or_default();
+            if max >= NUMBERS_MAX || numbers.iter().any(|n| *n < 0) {
+                return Ok(None);
+            }
+            ((0..=max as i32).collect(), numbers.iter().map(|n| *n as u32).collect())
+        }
+    };
+    let known = known.into_iter();
     let values: ArrayRef = match field {
         SpanField::Kind => cast(&StringArray::from_iter_values(known.map(kind_text)), &field.describe().1)?,
         SpanField::Status => cast(&StringArray::from_iter_values(known.map(status_text)), &field.describe().1)?,
         _ => Arc::new(Int32Array::from_iter_values(known)),
     };
-    Ok(Some((values, numbers.iter().map(|n| *n as u32).collect())))
+    Ok(Some((values, codes)))
 }
 
 /// The leaf of start times rounded to intervals of so many seconds.
@@ -141,9 +176,20 @@ pub(super) fn rounded_bounds(rows: &Rows, seconds: u32) -> Option<(u32, u32)> {
     Some((of(min), of(max))).filter(|(first, last)| last - first < INTERVALS_MAX)
 }
 
-/// Rounded start times in codes; `None` if they are not those of the start times.
-fn rounded_starts(rows: &mut Rows, seconds: u32) -> Result<Option<(ArrayRef, ScalarBuffer<u32>)>> {
+/// Rounded start times in codes, of these spans or of all; `None` if they are not those of the start times.
+fn rounded_starts(rows: &mut Rows, seconds: u32, at: Option<&UInt32Array>) -> Result<Option<(ArrayRef, ScalarBuffer<u32>)>> {
     let Some((first, last)) = rounded_bounds(rows, seconds) else { return Ok(None) };
+    if let Some(NumberCodes { numbers, codes }) = rows.number_codes(&rounded_leaf(seconds), at)? {
+        // Stored as signed, meant as unsigned.
+        if !numbers.iter().all(|n| (first..=last).contains(&(*n as u32))) {
+            return Ok(None);
+        }
+        let ends = TimestampNanosecondArray::from_iter_values(numbers.iter().map(|n| rounded_end(*n as u32, seconds)));
+        return Ok(Some((Arc::new(ends.with_timezone("UTC")), codes)));
+    }
+    if at.is_some() {
+        return Ok(None);
+    }
     let numbers = rows.int32(&rounded_leaf(seconds))?;
     let codes: Vec<u32> = numbers.iter().map(|n| (*n as u32).wrapping_sub(first)).collect();
     if codes.iter().fold(0, |max, code| max.max(*code)) > last - first {

@@ -188,7 +188,7 @@ impl LeafPages<'_> {
     }
 
     /// The number of values of a page, by its header or its levels.
-    fn count_values(&self, page: &DataPage) -> Result<usize> {
+    pub(super) fn count_values(&self, page: &DataPage) -> Result<usize> {
         match page.nulls {
             Some(nulls) => Ok(page.entries - nulls),
             None if self.column.max_def == 0 => Ok(page.entries),

@@ -22,6 +22,8 @@ mod legacy;
 mod level_bits;
 mod levels;
 mod meta;
+mod number_codes;
+mod optional_at;
 mod owners;
 mod pages;
 mod promoted;

@@ -163,6 +163,16 @@ impl Rows {
         self.shape.is_some() && path == SPAN_COUNT
     }
 
+    /// Whether a leaf was fetched, has values, and none of them is decoded.
+    pub(super) fn is_undecoded(&self, path: &str) -> bool {
+        !self.decoded.contains_key(path) && self.fetched.get(path).is_some_and(|fetched| !fetched.segments.is_empty())
+    }
+
+    /// Whether a leaf is undecoded and all its pages hold dictionary codes.
+    pub(super) fn is_stored_as_codes(&self, path: &str) -> Result<bool> {
+        Ok(self.is_undecoded(path) && is_all_dictionary(self.chunk(path)?.1))
+    }
+
     /// Whether a leaf, or its dictionary, was fetched.
     pub fn is_here(&self, path: &str) -> bool {
         self.dictionaries.contains_key(path) || self.fetched.contains_key(path) || self.decoded.contains_key(path)
@@ -204,7 +214,7 @@ impl Rows {
     }
 
     /// The number of things that values of `path` belong to, by the leaf that numbers them.
-    fn owner_count(&mut self, path: &str) -> Result<usize> {
+    pub(super) fn owner_count(&mut self, path: &str) -> Result<usize> {
         let (column, _) = self.chunk(path)?;
         let depth = if is_head(path) { column.depth - 1 } else { column.depth };
         match self.owner_leaf(path)? {
@@ -343,7 +353,7 @@ impl Rows {
         Ok(())
     }
 
-    fn with_pages<T>(&self, path: &str, work: impl FnOnce(LeafPages<'_>) -> Result<T>) -> Result<T> {
+    pub(super) fn with_pages<T>(&self, path: &str, work: impl FnOnce(LeafPages<'_>) -> Result<T>) -> Result<T> {
         let fetched = self.fetched.get(path).ok_or_else(|| Error::internal(format!("column {path} is used before it is loaded")))?;
         self.with_segments(path, &fetched.segments, fetched.row, work)
     }

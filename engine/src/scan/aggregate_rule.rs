@@ -16,7 +16,8 @@ use datafusion::{
 };
 
 use super::{
-    aggregate::{Aggregation, SpanAggregateExec, takes_any},
+    aggregate::{Aggregation, SpanAggregateExec},
+    aggregate_values::takes_any,
     exec::SpanScanExec,
 };
 

@@ -9,7 +9,7 @@ use std::{
 use arrow::{
     array::{Array, ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array},
     buffer::BooleanBuffer,
-    compute::prep_null_mask_filter,
+    compute::{prep_null_mask_filter, take},
     datatypes::{Schema, SchemaRef},
 };
 use datafusion::{
@@ -191,10 +191,13 @@ impl Condition {
     /// The spans, of those in `before`, for which the condition is true.
     async fn spans(&self, chunk: &mut dyn SpanChunk, before: Option<&BooleanBuffer>) -> Result<BooleanBuffer> {
         if let Some(spans) = self.spans_at(chunk) {
-            let mut mask = BooleanBufferBuilder::new(chunk.span_count());
-            mask.append_n(chunk.span_count(), false);
-            spans.iter().for_each(|span| mask.set_bit(*span as usize, true));
-            return Ok(and(mask.finish(), before));
+            return Ok(and(mask_of(chunk.span_count(), spans.into_iter()), before));
+        }
+        let few = |before: &&BooleanBuffer| before.count_set_bits() < chunk.span_count() / FEW_SPANS;
+        if let Some(few) = before.filter(few)
+            && let Some(mask) = self.spans_of_few(chunk, few)?
+        {
+            return Ok(mask);
         }
         // Values that no span has may make the condition fail: then it is asked of spans.
         if let Some(Ok(mask)) = self.spans_by_code(chunk)? {
@@ -239,11 +242,36 @@ impl Condition {
         let some: UInt32Array = some.set_indices().map(|i| i as u32).collect::<Vec<_>>().into();
         let arrays = self.columns.iter().map(|c| chunk.column(c, Some(&some))).collect::<Result<Vec<_>>>()?;
         let verdicts = self.evaluate(arrays, some.len())?;
-        let mut mask = BooleanBufferBuilder::new(chunk.span_count());
-        mask.append_n(chunk.span_count(), false);
-        verdicts.values().set_indices().for_each(|i| mask.set_bit(some.value(i) as usize, true));
-        Ok(mask.finish())
+        Ok(mask_of(chunk.span_count(), verdicts.values().set_indices().map(|i| some.value(i))))
     }
+
+    /// Asks of few spans, whose columns all have codes, without looking at the others; `None` if one has none.
+    fn spans_of_few(&self, chunk: &mut dyn SpanChunk, few: &BooleanBuffer) -> Result<Option<BooleanBuffer>> {
+        let few: UInt32Array = few.set_indices().map(|i| i as u32).collect::<Vec<_>>().into();
+        let mut coded = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            let Some(found) = chunk.coded_at(column, self.needs(), &few)? else { return Ok(None) };
+            coded.push(found);
+        }
+        if let [(values, codes)] = &coded[..]
+            && values.len() < few.len()
+            && let Ok(verdicts) = self.evaluate(vec![values.clone()], values.len())
+        {
+            let passing = few.values().iter().zip(codes.iter()).filter(|(_, code)| verdicts.value(**code as usize));
+            return Ok(Some(mask_of(chunk.span_count(), passing.map(|(span, _)| *span))));
+        }
+        let arrays = coded.into_iter().map(|(values, codes)| Ok(take(&values, &UInt32Array::new(codes, None), None)?));
+        let verdicts = self.evaluate(arrays.collect::<Result<_>>()?, few.len())?;
+        Ok(Some(mask_of(chunk.span_count(), verdicts.values().set_indices().map(|i| few.value(i)))))
+    }
+}
+
+/// A bit for each of `count` spans: whether it is one of these.
+fn mask_of(count: usize, spans: impl Iterator<Item = u32>) -> BooleanBuffer {
+    let mut mask = BooleanBufferBuilder::new(count);
+    mask.append_n(count, false);
+    spans.for_each(|span| mask.set_bit(span as usize, true));
+    mask.finish()
 }
 
 fn and(mask: BooleanBuffer, before: Option<&BooleanBuffer>) -> BooleanBuffer {

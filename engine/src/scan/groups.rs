@@ -12,6 +12,9 @@ use arrow::{
 
 /// Group numbers up to this are counted in a table even if there are few spans.
 const TABLE_MIN: usize = 1 << 16;
+/// So many numbers are counted in several tables.
+const COUNTED_APART_MAX: usize = 1 << 10;
+const COUNTED_APART: usize = 4;
 /// Numbers whose spread is larger are not used as they are.
 const SPREAD_MAX: i64 = 1 << 20;
 
@@ -82,12 +85,22 @@ fn number_pairs(ids: &mut [u32], codes: &[u32]) -> usize {
 
 /// Counts the spans that have each number below `count`.
 fn counted(ids: impl Iterator<Item = u32>, count: usize) -> Groups {
-    // How many in the upper half, the last of them in the lower: one place to write to for each span.
-    let mut table = vec![0u64; count.max(1)];
+    // How many in the upper half, the last of them in the lower: one place to write to for each span. Neighbours are often
+    // in one group: with tables of their own they need not wait for each other.
+    let (count, apart) = (count.max(1), if count <= COUNTED_APART_MAX { COUNTED_APART } else { 1 });
+    let mut table = vec![0u64; count * apart];
     for (span, id) in ids.enumerate() {
-        let entry = &mut table[id as usize];
+        let entry = &mut table[(span & (apart - 1)) * count + id as usize];
         *entry = (((*entry >> 32) + 1) << 32) | span as u64;
     }
+    let (first, others) = table.split_at_mut(count);
+    for others in others.chunks(count) {
+        for (entry, other) in first.iter_mut().zip(others) {
+            let (spans, last) = ((*entry >> 32) + (other >> 32), (*entry as u32).max(*other as u32));
+            *entry = (spans << 32) | u64::from(last);
+        }
+    }
+    let table = &*first;
     let used = || table.iter().filter(|entry| **entry > 0);
     Groups {
         of_span: Vec::new(),

@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod aggregate_rule;
+mod aggregate_values;
 mod any_value;
 mod chunk;
 mod coded;
@@ -23,6 +24,7 @@ mod table;
 mod tolerance;
 mod traces;
 mod value_counts;
+mod witness;
 
 pub use aggregate::SpanAggregateExec;
 pub use aggregate_rule::AggregateInScan;
@@ -49,3 +51,4 @@ pub(crate) use value_counts::AttributeBuilder;
 pub use value_counts::{
     AttributeReader, AttributeTable, CodedAttributes, CountsReader, Scalar, attribute_type, value_counts, value_counts_type,
 };
+pub use witness::witness;

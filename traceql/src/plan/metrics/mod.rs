@@ -13,12 +13,12 @@ use datafusion::{
     catalog::TableProvider,
     common::{ScalarValue, TableReference},
     datasource::provider_as_source,
-    functions_aggregate::expr_fn::{count, first_value, max, min, sum},
+    functions_aggregate::expr_fn::{count, max, min, sum},
     logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, col, lit},
 };
 use tracehouse_engine::{
     Error, Result, TenantId,
-    scan::{IntervalFunction, SpanColumn, SpanField},
+    scan::{IntervalFunction, SpanColumn, SpanField, witness},
 };
 use tracehouse_sql::Sessions;
 
@@ -144,7 +144,7 @@ fn aggregated(source: LogicalPlan, series: &Series, intervals: &Intervals, witne
         _ => add(Output::Count, count(lit(1))),
     }
     if witnesses {
-        add(Output::Witness, first_value(col("place"), Vec::new()));
+        add(Output::Witness, witness(col("place")));
     }
     Ok((rows.aggregate(groups, states)?.build()?, outputs))
 }
@@ -159,7 +159,7 @@ fn merged(groups: LogicalPlan, function: &MetricsFn, outputs: &[Output]) -> Resu
             (Output::Value, MetricsFn::MinOverTime(_)) => states.push(min(state)),
             (Output::Value, MetricsFn::MaxOverTime(_)) => states.push(max(state)),
             (Output::Value | Output::Count, _) => states.push(sum(state)),
-            (Output::Witness, _) => states.push(first_value(state, Vec::new())),
+            (Output::Witness, _) => states.push(witness(state)),
         }
     }
     Ok(LogicalPlanBuilder::from(groups).aggregate(keys, states)?.build()?)
