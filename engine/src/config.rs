@@ -19,6 +19,8 @@ pub struct Config {
     pub live_chunk_spans: usize,
     /// Number of blocks whose footers are kept in memory.
     pub footer_cache_blocks: usize,
+    /// Memory for what says which spans of a block belong together (about five bytes an instrumentation scope), in bytes.
+    pub shape_cache_bytes: usize,
     /// Spans of a trace are put together across the blocks that overlap a query's time range or lie within so many seconds
     /// of it.
     pub trace_parts_seconds: u64,
@@ -48,6 +50,7 @@ impl Default for Config {
             scan_parallelism: 0,
             live_chunk_spans: 65_536,
             footer_cache_blocks: 4096,
+            shape_cache_bytes: 64 * 1024 * 1024,
             trace_parts_seconds: 3600,
             trace_ids_cached_max: 1_000_000,
             vocabulary_cache_bytes: 64 * 1024 * 1024,

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use crate::{
-    block::{BlockMeta, BlockReader, DedicatedColumn, FooterCache, vocabulary::VocabularyCache, write_block},
+    block::{BlockCache, BlockMeta, BlockReader, DedicatedColumn, vocabulary::VocabularyCache, write_block},
     catalog::{BlockList, Catalog, UnreadableBlocks},
     config::Config,
     derive,
@@ -30,7 +30,7 @@ pub struct Engine {
     store: BlockStore,
     catalog: Catalog,
     live: Arc<dyn LiveSpans>,
-    footers: Arc<FooterCache>,
+    cache: Arc<BlockCache>,
     parts: PartsCache,
     failures: Arc<BlockFailures>,
     pub(crate) vocabularies: VocabularyCache,
@@ -86,10 +86,10 @@ impl Default for Places {
 impl Engine {
     /// An engine over a store, without live spans and with an empty catalogue: call [`poll`](Self::poll) next.
     pub fn new(store: BlockStore, config: Config) -> Self {
-        let footers = Arc::new(FooterCache::new(config.footer_cache_blocks));
+        let cache = Arc::new(BlockCache::new(config.footer_cache_blocks, config.shape_cache_bytes));
         let (catalog, parts) = (Catalog::default(), PartsCache::default());
         let vocabularies = VocabularyCache::new(config.vocabulary_cache_bytes);
-        Self { store, catalog, live: Arc::new(NoLiveSpans), footers, parts, failures: Arc::default(), vocabularies, config }
+        Self { store, catalog, live: Arc::new(NoLiveSpans), cache, parts, failures: Arc::default(), vocabularies, config }
     }
 
     /// Adds the live side.
@@ -185,7 +185,7 @@ impl Engine {
 
     /// Opens a block for reading.
     pub async fn open_block(&self, tenant: &TenantId, meta: &Arc<BlockMeta>) -> Result<Arc<BlockReader>> {
-        BlockReader::open(&self.store, &self.footers, tenant, meta.clone()).await
+        BlockReader::open(&self.store, &self.cache, tenant, meta.clone()).await
     }
 
     /// Which of these traces may have a part in one of these blocks, by the blooms. A block that cannot be read may hold any.

@@ -69,7 +69,7 @@ impl ChunkSource for RowGroupSource {
     async fn open(self: Arc<Self>) -> Result<Box<dyn SpanChunk>> {
         let traces = self.block.trace_count(self.row_group)?;
         let spans = self.span_count()?;
-        let rows = Rows::new(self.block.clone(), self.row_group, traces).of_spans(spans);
+        let rows = Rows::of_row_group(self.block.clone(), self.row_group, spans)?;
         let unit = self.block.meta().block_id.as_u128().wrapping_add(self.row_group as u128);
         let stats = ChunkStats { traces: traces as u64, ..ChunkStats::default() };
         let mut chunk = RowGroupChunk {

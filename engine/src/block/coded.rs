@@ -23,15 +23,13 @@ use super::{
 use crate::{
     error::{Error, Result},
     scan::{
-        AttributeScope, CodedColumn, Passing, SpanColumn, SpanField, ValueTest, any_value_type, kind_text, rounded_end, rounded_start,
-        status_text,
+        AttributeScope, CodedColumn, INTERVALS_MAX, Passing, SpanColumn, SpanField, ValueTest, any_value_type, kind_text, rounded_end,
+        rounded_start, status_text,
     },
 };
 
 /// The most different numbers of kinds and statuses that are given codes.
 const NUMBERS_MAX: i64 = 256;
-/// The most intervals that rounded start times are given codes for.
-const INTERVALS_MAX: u32 = 16 * 1024;
 
 /// The text leaf that a field is, and the depth of what has one value of it.
 fn text_leaf(field: SpanField) -> Option<(&'static str, u32)> {

@@ -44,7 +44,7 @@ mod writer;
 
 pub use bloom::{Bloom, BloomShard, shard_of};
 pub use meta::{BlockMeta, DedicatedColumn, DedicatedScope, DedicatedType};
-pub use reader::{BlockReader, FooterCache};
+pub use reader::{BlockCache, BlockReader};
 pub use version::{BlockVersion, Version};
 pub use writer::write_block;
 

@@ -64,7 +64,14 @@ fn misfit() -> Error {
 
 /// Number of levels that are `max`.
 pub(super) fn count_of(levels: &[u8], max: u8) -> usize {
-    levels.chunks(COUNTED_AT_ONCE).map(|some| usize::from(some.iter().fold(0u8, |n, level| n.wrapping_add(u8::from(*level == max))))).sum()
+    count_where(levels, |level| level == max)
+}
+
+/// Number of levels that are such.
+#[inline(always)]
+pub(super) fn count_where(levels: &[u8], is_such: impl Fn(u8) -> bool) -> usize {
+    let count = |some: &[u8]| some.iter().fold(0u8, |n, level| n.wrapping_add(u8::from(is_such(*level))));
+    levels.chunks(COUNTED_AT_ONCE).map(|some| usize::from(count(some))).sum()
 }
 
 /// Numbers the things at a depth while going through the levels of a leaf below them.

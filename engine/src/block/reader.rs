@@ -10,6 +10,7 @@ use super::{
     chunk::RowGroupSource,
     leaves::Leaves,
     promoted::{Promoted, promoted},
+    shape::SpanCounts,
 };
 use crate::{
     block::{BlockMeta, Version},
@@ -28,14 +29,18 @@ const FOOTER_GUESS_BYTES: u64 = 64 * 1024;
 /// The longest footer that is read.
 const FOOTER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Footers of blocks that were opened lately, bounded by a number of blocks.
+/// What is remembered of blocks that were read lately.
 #[derive(Debug)]
-pub struct FooterCache(Recent<Uuid, Arc<Footer>>);
+pub struct BlockCache {
+    footers: Recent<Uuid, Arc<Footer>>,
+    /// By block and row group.
+    shapes: Recent<(Uuid, usize), SpanCounts>,
+}
 
-impl FooterCache {
-    /// A cache of at most `blocks` footers.
-    pub fn new(blocks: usize) -> Self {
-        Self(Recent::new(blocks))
+impl BlockCache {
+    /// A cache of at most so many footers, and of so many bytes of what says which spans belong together.
+    pub fn new(footers: usize, shape_bytes: usize) -> Self {
+        Self { footers: Recent::new(footers), shapes: Recent::new(shape_bytes) }
     }
 }
 
@@ -65,21 +70,22 @@ pub struct BlockReader {
     tenant: TenantId,
     meta: Arc<BlockMeta>,
     footer: Arc<Footer>,
+    cache: Arc<BlockCache>,
 }
 
 impl BlockReader {
     /// Reads the footer (or takes it from `cache`) and finds the columns.
-    pub async fn open(store: &BlockStore, cache: &Arc<FooterCache>, tenant: &TenantId, meta: Arc<BlockMeta>) -> Result<Arc<Self>> {
-        let footer = match cache.0.get(&meta.block_id) {
+    pub async fn open(store: &BlockStore, cache: &Arc<BlockCache>, tenant: &TenantId, meta: Arc<BlockMeta>) -> Result<Arc<Self>> {
+        let footer = match cache.footers.get(&meta.block_id) {
             Some(footer) => footer,
             None => {
                 let footer = read_footer(store, tenant, &meta).await.map_err(|e| e.context(format!("block {}", meta.block_id)))?;
                 let footer = Arc::new(footer);
-                cache.0.put(meta.block_id, footer.clone(), 1);
+                cache.footers.put(meta.block_id, footer.clone(), 1);
                 footer
             }
         };
-        Ok(Arc::new(Self { store: store.clone(), tenant: tenant.clone(), meta, footer }))
+        Ok(Arc::new(Self { store: store.clone(), tenant: tenant.clone(), meta, footer, cache: cache.clone() }))
     }
 
     /// The block's `meta.json`.
@@ -95,6 +101,17 @@ impl BlockReader {
     /// One row group, to be scanned.
     pub fn row_group(self: &Arc<Self>, index: usize) -> Arc<dyn ChunkSource> {
         Arc::new(RowGroupSource::new(self.clone(), index))
+    }
+
+    /// Which spans of a row group belong together, if that was found out lately.
+    pub(super) fn known_shape(&self, row_group: usize) -> Option<SpanCounts> {
+        self.cache.shapes.get(&(self.meta.block_id, row_group))
+    }
+
+    /// Remembers which spans of a row group belong together.
+    pub(super) fn remember_shape(&self, row_group: usize, shape: SpanCounts) {
+        let size = shape.size();
+        self.cache.shapes.put((self.meta.block_id, row_group), shape, size);
     }
 
     pub(super) fn tenant(&self) -> &TenantId {

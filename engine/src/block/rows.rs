@@ -89,11 +89,11 @@ impl Rows {
         }
     }
 
-    /// The same, where the footer tells the number of spans.
-    #[must_use]
-    pub fn of_spans(mut self, spans: Option<usize>) -> Self {
-        self.spans = spans;
-        self
+    /// All rows of a row group, of which the footer may tell the number of spans, and an earlier reader how they belong together.
+    pub fn of_row_group(block: Arc<BlockReader>, row_group: usize, spans: Option<usize>) -> Result<Self> {
+        let traces = block.trace_count(row_group)?;
+        let shape = block.known_shape(row_group).map(|known| Arc::new(known.into()));
+        Ok(Self { spans, shape, ..Self::new(block, row_group, traces) })
     }
 
     /// Whether the number of spans is known without the shape.
@@ -230,6 +230,7 @@ impl Rows {
             return Ok(shape.clone());
         }
         let path = self.shape_leaf();
+        let row = self.fetched.get(path).and_then(|f| f.row);
         let shape = self.with_pages(path, |pages| {
             let (values, levels) = pages.decode_with_levels()?;
             if path == SPAN_COUNT { Shape::from_span_counts(levels, &values) } else { Shape::from_span_levels(&levels) }
@@ -237,6 +238,9 @@ impl Rows {
         if shape.count(depth::TRACE) != self.traces {
             let (found, due) = (shape.count(depth::TRACE), self.traces);
             return Err(self.wrong(path, Error::data(format!("{found} rows instead of {due}"))));
+        }
+        if let (None, Some(known)) = (row, shape.span_counts()) {
+            self.block.remember_shape(self.row_group, known.clone());
         }
         let shape = Arc::new(shape);
         self.shape = Some(shape.clone());

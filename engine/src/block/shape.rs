@@ -4,8 +4,9 @@
 use std::sync::OnceLock;
 
 use arrow::{array::UInt32Array, buffer::ScalarBuffer};
+use bytes::Bytes;
 
-use super::{leaf::Levels, leaves::depth, values::Dense};
+use super::{leaf::Levels, leaves::depth, owners::count_where, values::Dense};
 use crate::{
     error::{Error, Result},
     scan::spread,
@@ -17,14 +18,37 @@ pub(super) struct Shape {
     /// Number of traces, resources, scopes and spans.
     counts: [usize; 4],
     lists: OnceLock<Lists>,
-    /// Of a leaf with an entry a scope and no empty list: the repetition levels and each scope's number of spans.
-    full: Option<(Vec<u8>, ScalarBuffer<i32>)>,
+    /// Where no list is empty.
+    full: Option<SpanCounts>,
     first_of_scope: OnceLock<ScalarBuffer<u32>>,
     first_of_resource: OnceLock<ScalarBuffer<u32>>,
     first_of_trace: OnceLock<ScalarBuffer<u32>>,
     scope_of_span: OnceLock<UInt32Array>,
     resource_of_span: OnceLock<UInt32Array>,
     trace_of_span: OnceLock<UInt32Array>,
+}
+
+/// The shape of a row group without an empty list, as short as it can be said: five bytes a scope.
+#[derive(Clone, Debug)]
+pub(super) struct SpanCounts {
+    counts: [usize; 4],
+    /// The repetition level of each scope.
+    reps: Bytes,
+    /// Each scope's number of spans.
+    spans: ScalarBuffer<i32>,
+}
+
+impl SpanCounts {
+    /// Its size in memory in bytes.
+    pub fn size(&self) -> usize {
+        self.reps.len() + self.spans.len() * size_of::<i32>()
+    }
+}
+
+impl From<SpanCounts> for Shape {
+    fn from(full: SpanCounts) -> Self {
+        Self { counts: full.counts, full: Some(full), ..Self::default() }
+    }
 }
 
 /// The members of each list.
@@ -51,11 +75,13 @@ impl Shape {
         if signs < 0 || total > u64::from(u32::MAX) {
             return Err(Error::data(format!("{total} spans in a row group")));
         }
-        let full = levels.defs.iter().all(|def| *def == DEPTH) && levels.reps.iter().all(|rep| *rep <= DEPTH);
+        // Whole vectors at a time: nothing ends these loops early.
+        let other_defs = levels.defs.iter().fold(0, |other, def| other | (def ^ DEPTH));
+        let full = other_defs == 0 && levels.reps.iter().copied().fold(0, u8::max) <= DEPTH;
         if full && levels.reps.len() == counts.len() && levels.reps.first().is_none_or(|rep| *rep == 0) {
-            let up_to = |rep: u8| levels.reps.iter().filter(|r| **r <= rep).count();
+            let up_to = |rep: u8| count_where(&levels.reps, |r| r <= rep);
             let counts_by_depth = [up_to(0), up_to(1), counts.len(), total as usize];
-            return Ok(Self { counts: counts_by_depth, full: Some((levels.reps, counts.clone())), ..Self::default() });
+            return Ok(SpanCounts { counts: counts_by_depth, reps: levels.reps.into(), spans: counts.clone() }.into());
         }
         let [resources, scopes, _] = offsets(&levels, DEPTH)?;
         Self::from_lists(Lists { resources, scopes, spans: sums(counts) })
@@ -63,13 +89,18 @@ impl Shape {
 
     /// A shape for what needs no more than the number of spans.
     pub fn of_spans(spans: usize) -> Self {
-        Self { counts: [1, 1, 1, spans], full: Some((vec![0], vec![spans as i32].into())), ..Self::default() }
+        SpanCounts { counts: [1, 1, 1, spans], reps: Bytes::from_static(&[0]), spans: vec![spans as i32].into() }.into()
     }
 
     /// The shape from the levels of any leaf that a span has exactly once.
     pub fn from_span_levels(levels: &Levels) -> Result<Self> {
         let [resources, scopes, spans] = offsets(levels, depth::SPAN as u8)?;
         Self::from_lists(Lists { resources, scopes, spans })
+    }
+
+    /// What to remember of it, if that is little.
+    pub fn span_counts(&self) -> Option<&SpanCounts> {
+        self.full.as_ref()
     }
 
     fn from_lists(lists: Lists) -> Result<Self> {
@@ -84,7 +115,7 @@ impl Shape {
 
     fn lists(&self) -> &Lists {
         self.lists.get_or_init(|| {
-            let (reps, counts) = self.full.as_ref().map_or((&[][..], &[][..]), |(reps, counts)| (&reps[..], &counts[..]));
+            let (reps, counts) = self.full.as_ref().map_or((&[][..], &[][..]), |full| (&full.reps[..], &full.spans[..]));
             let mut offsets: [Vec<u32>; 3] = Default::default();
             full_offsets(reps, depth::SCOPE as usize, &mut offsets);
             let [resources, scopes, _] = offsets;
@@ -120,8 +151,8 @@ impl Shape {
             _ => &self.first_of_trace,
         };
         let made = || -> Vec<u32> {
-            if let Some((reps, counts)) = &self.full {
-                return firsts(reps, counts, at, self.count(at));
+            if let Some(SpanCounts { reps, spans, .. }) = &self.full {
+                return firsts(reps, spans, at, self.count(at));
             }
             let of_resource = |r: &u32| self.spans()[*r as usize];
             match at {

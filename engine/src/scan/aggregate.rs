@@ -16,9 +16,7 @@ use datafusion::{
     },
     logical_expr::{EmitTo, GroupsAccumulator},
     physical_expr::{
-        EquivalenceProperties, GroupsAccumulatorAdapter, PhysicalExpr,
-        aggregate::AggregateFunctionExpr,
-        expressions::Column,
+        EquivalenceProperties, GroupsAccumulatorAdapter, PhysicalExpr, aggregate::AggregateFunctionExpr, expressions::Column,
         utils::collect_columns,
     },
     physical_plan::{
@@ -178,7 +176,7 @@ impl States {
         Ok(Self { aggregation, columns, known, accumulators, intervals, rounded: None, any: false, memory })
     }
 
-    /// Loads what the aggregation needs of a chunk. Where only intervals count, rounded start times do.
+    /// Loads what the aggregation needs of a chunk. Where only intervals count, rounded start times do, or the intervals themselves.
     async fn load(&mut self, selected: &mut Selected) -> Result<()> {
         let (chunk, spans) = (selected.chunk.as_mut(), selected.spans.as_ref());
         self.rounded = None;
@@ -191,7 +189,12 @@ impl States {
                 return Ok(());
             }
         }
-        chunk.load(&self.columns).await
+        chunk.load(&self.columns).await?;
+        self.rounded = match &self.intervals {
+            Some(intervals) => Coded::starts(chunk, intervals, spans)?,
+            None => None,
+        };
+        Ok(())
     }
 
     /// Adds the chosen spans of a chunk. Says whether the states should be put out, because memory is short. What can fail
@@ -284,4 +287,3 @@ fn accumulator(function: &Arc<AggregateFunctionExpr>) -> DfResult<Box<dyn Groups
     let function = function.clone();
     Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
 }
-

@@ -3,10 +3,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array},
+    array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array},
     buffer::ScalarBuffer,
     compute::take,
-    datatypes::{Schema, SchemaRef},
+    datatypes::{Schema, SchemaRef, TimestampNanosecondType},
 };
 use datafusion::{
     physical_expr::{
@@ -20,7 +20,7 @@ use datafusion::{
 
 use super::{
     chunk::SpanChunk,
-    columns::SpanColumn,
+    columns::{SpanColumn, SpanField},
     groups::{Dimension, Groups, at, dimension_of},
     interval::IntervalFunction,
     queue::Selected,
@@ -93,6 +93,14 @@ impl Coded {
             None => chunk.coded(column)?.map(|coded| (coded.values.clone(), coded.codes_of(None))),
         };
         Ok(found.map(|(values, codes)| Self { values, codes }))
+    }
+
+    /// The intervals in which these spans start, or all: a time in each, in codes. `None` if they are too many for that.
+    pub fn starts(chunk: &mut dyn SpanChunk, intervals: &IntervalFunction, spans: Option<&UInt32Array>) -> Result<Option<Self>> {
+        let Some(bounds) = chunk.bounds(SpanField::StartTime) else { return Ok(None) };
+        let times = chunk.column(&SpanColumn::Field(SpanField::StartTime), spans)?;
+        let times = times.as_primitive_opt::<TimestampNanosecondType>().filter(|times| times.null_count() == 0);
+        Ok(times.and_then(|times| intervals.coded(times.values(), bounds)).map(|(values, codes)| Self { values, codes }))
     }
 }
 

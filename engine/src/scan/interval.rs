@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::AsArray,
+    array::{ArrayRef, AsArray, TimestampNanosecondArray},
+    buffer::ScalarBuffer,
     datatypes::{DataType, Int32Type},
 };
 use datafusion::{
@@ -13,6 +14,9 @@ use datafusion::{
 };
 
 use crate::error::Error;
+
+/// The most intervals of a chunk that are given codes.
+pub const INTERVALS_MAX: u32 = 16 * 1024;
 
 /// The steps of rounded start times that blocks may have, in seconds.
 pub const ROUNDED_SECONDS: [u32; 4] = [15, 60, 300, 3600];
@@ -60,6 +64,29 @@ impl IntervalFunction {
             self.step % nanos == 0 && self.start % nanos == 0
         };
         ROUNDED_SECONDS.into_iter().rev().find(|seconds| fits(*seconds) && here(*seconds))
+    }
+}
+
+impl IntervalFunction {
+    /// The intervals of times that are said to lie between two: a time in each of them, and which of them each time is in.
+    /// `None` if they are more than [`INTERVALS_MAX`] or some time lies elsewhere.
+    pub(super) fn coded(&self, times: &[i64], (min, max): (i64, i64)) -> Option<(ArrayRef, ScalarBuffer<u32>)> {
+        let steps = Steps::new(self.step);
+        let before = self.start.checked_add(1)?;
+        let first = min.checked_sub(before)?.div_euclid(self.step);
+        let count = u32::try_from(max.checked_sub(before)?.div_euclid(self.step) - first + 1).ok().filter(|n| *n <= INTERVALS_MAX)?;
+        let base = first.checked_mul(self.step)?.checked_add(before)?;
+        let code = |time: &i64| match time.wrapping_sub(base) {
+            ..0 => u32::MAX,
+            behind => u32::try_from(steps.quotient(behind as u64)).unwrap_or(u32::MAX),
+        };
+        let codes: Vec<u32> = times.iter().map(code).collect();
+        if codes.iter().fold(0, |highest, code| highest.max(*code)) >= count {
+            return None;
+        }
+        let within = (0..i64::from(count)).map(|n| base.checked_add(n * self.step));
+        let within: TimestampNanosecondArray = within.collect::<Option<Vec<_>>>()?.into();
+        Some((Arc::new(within.with_timezone("UTC")), codes.into()))
     }
 }
 
@@ -112,10 +139,16 @@ impl Steps {
         if time < 0 {
             return time.div_euclid(self.step) as i32;
         }
-        // The product is the quotient or one less: the reciprocal is rounded down, and `time` is below 2^63.
-        let guess = ((time as u64 as u128 * u128::from(self.reciprocal)) >> 64) as i64;
-        let rest = time - guess * self.step;
-        (guess + i64::from(rest >= self.step)) as i32
+        self.quotient(time as u64) as i32
+    }
+
+    /// The same for a time below 2^63.
+    #[inline]
+    fn quotient(self, time: u64) -> u64 {
+        // The product is the quotient or one less: the reciprocal is rounded down.
+        let guess = ((u128::from(time) * u128::from(self.reciprocal)) >> 64) as u64;
+        let rest = time.wrapping_sub(guess.wrapping_mul(self.step as u64));
+        guess + u64::from(rest >= self.step as u64)
     }
 }
 
@@ -130,6 +163,31 @@ mod tests {
             for time in times.into_iter().chain((0..2000).map(|i| i * (i64::MAX / 2000))) {
                 for near in [time.saturating_sub(1), time, time.saturating_add(1)] {
                     assert_eq!(Steps::new(step).of(near), near.div_euclid(step) as i32, "{near} / {step}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn intervals_have_codes() {
+        let function = |start, step| IntervalFunction { start, step, signature: Signature::any(1, Volatility::Immutable) };
+        for (start, step) in [(0, 60), (-7, 1), (1000, 50), (i64::MAX - 10, 3), (5, i64::MAX)] {
+            let function = function(start, step);
+            for (min, max) in [(0, 0), (100, 400), (-90, 90), (900, 1000), (7, 7 + 2 * i64::from(INTERVALS_MAX))] {
+                let times: Vec<i64> = [min, max].into_iter().chain((0..99).map(|i| min + (max - min) / 99 * i)).collect();
+                let number = |time: i64| (i128::from(time) - i128::from(start) - 1).div_euclid(i128::from(step));
+                let Some((within, codes)) = function.coded(&times, (min, max)) else {
+                    // Too many, or not to be had in 64 bits.
+                    assert!(number(max) - number(min) >= i128::from(INTERVALS_MAX) || step > 1_000_000 || start > 1_000_000);
+                    continue;
+                };
+                let within = within.as_primitive::<arrow::datatypes::TimestampNanosecondType>();
+                for (time, code) in times.iter().zip(codes.iter()) {
+                    assert_eq!(number(*time), number(within.value(*code as usize)), "{time} in steps of {step} from {start}");
+                }
+                // Bounds that lie.
+                for other in [min - 3 * step.min(1000), max + 3 * step.min(1000)] {
+                    assert!(step > 1000 || function.coded(&[min, other], (min, max)).is_none());
                 }
             }
         }

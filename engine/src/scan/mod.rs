@@ -36,7 +36,7 @@ pub use columns::{
 };
 pub use exec::SpanScanExec;
 pub use filter::ValueTest;
-pub use interval::{IntervalFunction, ROUNDED_SECONDS, rounded_end, rounded_start};
+pub use interval::{INTERVALS_MAX, IntervalFunction, ROUNDED_SECONDS, rounded_end, rounded_start};
 pub use json::{attributes_to_json, events_to_json, kind_text, links_to_json, status_text};
 pub use live::{LiveSegment, LiveSpans, NoLiveSpans, OneTrace};
 pub(crate) use live_attributes::coded_records;
