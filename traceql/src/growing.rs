@@ -40,7 +40,7 @@ pub async fn search_growing(
     let whole = whole_traces(sessions, tenant, request.range).await?;
     let plan = plan_search(sessions, tenant, &query, request.range, &whole, Some(request.limit))?;
     let regexes = shown_regexes(&plan)?;
-    let memory = Memory::new(ANSWER, &sessions.context(tenant));
+    let memory = Memory::new(ANSWER, &sessions.context());
     let mut result = SearchResult::new(&plan, &regexes, request.limit, request.spans_per_span_set, memory);
     // Where spans of a trace are looked at together, all blocks must be read together.
     let (jobs, total) = match plan.spansets {
@@ -51,7 +51,7 @@ pub async fn search_growing(
     let mut told = HashSet::new();
     for job in jobs {
         let part = plan_search(&job.sessions, tenant, &query, request.range, &whole, Some(request.limit))?;
-        run(&job.sessions, tenant, &part, &mut result, &mut progress, &mut |so_far| watch.progress(so_far)).await?;
+        run(&job.sessions, &part, &mut result, &mut progress, &mut |so_far| watch.progress(so_far)).await?;
         if job.rest.is_empty() {
             break;
         }
@@ -72,14 +72,13 @@ pub async fn search_growing(
 /// Runs the plan of a search over what its sessions read.
 pub(crate) async fn run(
     sessions: &Sessions,
-    tenant: &TenantId,
     plan: &SearchPlan,
     result: &mut SearchResult<'_>,
     progress: &mut Progress,
     sign: &mut (dyn FnMut(SearchMetrics) + Send),
 ) -> Result<()> {
-    let mut execution = sessions.execute(sessions.frame(tenant, plan.plan.clone())?).await?;
-    let context = sessions.context(tenant);
+    let context = sessions.context();
+    let mut execution = sessions.execute_ready(sessions.prepare(&plan.plan).await?, context.clone())?;
     let mut evaluator = plan.spansets.as_ref().map(|spansets| Evaluator::new(spansets, &context)).transpose()?;
     while let Some(batch) = progress.next(&mut execution, sign).await {
         match &mut evaluator {

@@ -106,7 +106,7 @@ pub async fn explain(sessions: &Sessions, tenant: &TenantId, request: &RangeRequ
     let mut text = format!("query: {query}\n");
     for (name, plan) in first_stages(sessions, tenant, &query, &intervals).await? {
         let logical = plan.display_indent().to_string();
-        let physical = sessions.frame(tenant, plan)?.create_physical_plan().await?;
+        let physical = sessions.prepare(&plan).await?;
         let physical = datafusion::physical_plan::displayable(physical.as_ref()).indent(false).to_string();
         text.push_str(&format!("\n{name}\nlogical plan:\n{logical}\n\nphysical plan:\n{physical}"));
     }
@@ -216,7 +216,7 @@ impl<'a> Run<'a> {
     async fn new(sessions: &'a Sessions, tenant: &'a TenantId, intervals: Intervals, exemplars: usize, expr: &MetricsExpr) -> Result<Self> {
         let exemplars = exemplars / series_of(expr).len().max(1);
         let whole = whole_of(sessions, tenant, expr, &intervals).await?;
-        let context = sessions.context(tenant);
+        let context = sessions.context();
         Ok(Self {
             sessions,
             tenant,
@@ -314,7 +314,7 @@ impl<'a> Run<'a> {
 
     /// A plan made ready to run.
     async fn prepare(&mut self, plan: LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(self.sessions.frame(self.tenant, plan)?.create_physical_plan().await?)
+        self.sessions.prepare(&plan).await
     }
 
     /// Runs a plan, hands its batches over, and adds up what it has cost.

@@ -56,10 +56,10 @@ pub async fn search(sessions: &Sessions, tenant: &TenantId, request: &SearchRequ
     let whole = whole_traces(sessions, tenant, request.range).await?;
     let plan = plan_search(sessions, tenant, &query, request.range, &whole, Some(request.limit))?;
     let regexes = shown_regexes(&plan)?;
-    let memory = Memory::new(ANSWER, &sessions.context(tenant));
+    let memory = Memory::new(ANSWER, &sessions.context());
     let mut result = SearchResult::new(&plan, &regexes, request.limit, request.spans_per_span_set, memory);
     let mut progress = Progress::silent();
-    run(sessions, tenant, &plan, &mut result, &mut progress, &mut |_| {}).await?;
+    run(sessions, &plan, &mut result, &mut progress, &mut |_| {}).await?;
     Ok(result.finish(progress.whole()))
 }
 
@@ -69,7 +69,7 @@ pub async fn explain(sessions: &Sessions, tenant: &TenantId, request: &SearchReq
     let whole = whole_traces(sessions, tenant, request.range).await?;
     let plan = plan_search(sessions, tenant, &query, request.range, &whole, Some(request.limit))?;
     let logical = plan.plan.display_indent().to_string();
-    let physical = sessions.frame(tenant, plan.plan)?.create_physical_plan().await?;
+    let physical = sessions.prepare(&plan.plan).await?;
     let physical = datafusion::physical_plan::displayable(physical.as_ref()).indent(false).to_string();
     Ok(format!("query: {query}\n\nlogical plan:\n{logical}\n\nphysical plan:\n{physical}"))
 }

@@ -19,6 +19,7 @@ use super::{
     keys::Picked,
     leaf::Leaf,
     leaves::scope_path,
+    number_codes::NumberCodes,
     rows::{Rows, codes_of, head},
     values::{Dense, Text},
 };
@@ -126,31 +127,48 @@ pub(super) fn single_column(
     if has_key(rows, scope, key)? {
         return Ok(None);
     }
+    if at.is_none()
+        && let Some((NumberCodes { numbers, codes }, present)) = rows.optional_number_codes(path)?
+    {
+        return Ok(Some((any_numbers(numbers), spread(present.as_ref(), codes.iter().map(|code| code + 1)))));
+    }
     let found = match at {
         Some(things) => rows.optional_at(path, things)?,
         None => rows.optional(path)?,
     };
     let Some((values, present)) = found else { return Ok(None) };
-    let spread = |codes: &mut dyn Iterator<Item = u32>| match &present {
-        None => codes.collect(),
-        Some(present) => {
-            let mut all = vec![0; present.len()];
-            present.set_indices().zip(codes).for_each(|(owner, code)| all[owner] = code);
-            all
-        }
-    };
+    let present = present.as_ref();
     Ok(match values {
+        // An empty service name is none.
+        Dense::Text(Text { codes: Some(codes), values }) if is_service && values.iter().any(|v| v == Some("")) => {
+            let code_of: Vec<u32> = values.iter().zip(1..).map(|(v, i)| if v == Some("") { 0 } else { i }).collect();
+            Some((any_texts(&values)?, spread(present, codes.iter().map(|code| code_of[*code as usize]))))
+        }
         Dense::Text(Text { codes: Some(codes), values }) => {
-            // An empty service name is none.
-            let code_of: Vec<u32> = values.iter().zip(1..).map(|(v, i)| if is_service && v == Some("") { 0 } else { i }).collect();
-            Some((any_texts(&values)?, spread(&mut codes.iter().map(|c| code_of[*c as usize]))))
+            Some((any_texts(&values)?, spread(present, codes.iter().map(|code| *code as u32 + 1))))
         }
         Dense::Int64(numbers) => any_ints(&numbers).map(|(few, code_of, min)| {
-            let codes = spread(&mut numbers.iter().map(|n| code_of[n.wrapping_sub(min) as usize]));
+            let codes = spread(present, numbers.iter().map(|n| code_of[n.wrapping_sub(min) as usize]));
             (few, codes)
         }),
         _ => None,
     })
+}
+
+/// The codes of things of which these have one, or all; 0 for the others.
+fn spread(present: Option<&BooleanBuffer>, codes: impl Iterator<Item = u32>) -> Vec<u32> {
+    let Some(present) = present else { return codes.collect() };
+    let mut all = vec![0; present.len()];
+    present.set_indices().zip(codes).for_each(|(owner, code)| all[owner] = code);
+    all
+}
+
+/// Numbers as attribute values: the first entry is NULL, then one for each number.
+fn any_numbers(numbers: Vec<i64>) -> AnyColumn {
+    let mut children = [const { None }; 8];
+    let len = numbers.len() + 1;
+    children[1] = Some(Arc::new(Int64Array::from_iter(std::iter::once(None).chain(numbers.into_iter().map(Some)))) as ArrayRef);
+    AnyColumn { len, children }
 }
 
 /// Close numbers as attribute values, the first NULL: with the code of each number from the least on, and the least.
@@ -159,15 +177,12 @@ fn any_ints(numbers: &[i64]) -> Option<(AnyColumn, Vec<u32>, i64)> {
     let width = max.checked_sub(min).filter(|width| *width < CODED_VALUES_MAX as i64)? as usize + 1;
     let mut code_of = vec![0u32; width];
     numbers.iter().for_each(|n| code_of[n.wrapping_sub(min) as usize] = 1);
-    let mut few = vec![None];
+    let mut few = Vec::new();
     for (number, code) in (min..).zip(&mut code_of).filter(|(_, code)| **code > 0) {
+        few.push(number);
         *code = few.len() as u32;
-        few.push(Some(number));
     }
-    let mut children = [const { None }; 8];
-    let len = few.len();
-    children[1] = Some(Arc::new(Int64Array::from(few)) as ArrayRef);
-    Some((AnyColumn { len, children }, code_of, min))
+    Some((any_numbers(few), code_of, min))
 }
 
 /// Gathers the values of an attribute from all the leaves they may lie in.

@@ -97,9 +97,14 @@ impl LeafPages<'_> {
             }
             None => self.decode_values(|page| presence.page(page))?,
         };
+        Ok(self.present(presence, due)?.map(|present| (values, present)))
+    }
+
+    /// Which of `due` things have a value (`None`: all), once all pages were seen; nothing if some thing has more than one.
+    pub(super) fn present(&self, presence: Presence, due: usize) -> Result<Option<Option<BooleanBuffer>>> {
         match presence.things() {
-            things if things == due => Ok(Some((values, presence.finish()))),
-            things if things > due && self.column.max_rep > depth => Ok(None),
+            things if things == due => Ok(Some(presence.finish())),
+            things if things > due && self.column.max_rep > self.column.depth => Ok(None),
             things => Err(Error::data(format!("values for {things} instead of {due}"))),
         }
     }

@@ -1,11 +1,15 @@
 //! Whole numbers that are stored as codes of a dictionary, left as codes: what filters and groups work on.
 
-use arrow::{array::UInt32Array, buffer::ScalarBuffer};
+use arrow::{
+    array::UInt32Array,
+    buffer::{BooleanBuffer, ScalarBuffer},
+};
 use parquet::basic::Type;
 
 use super::{
     leaf::LeafPages,
     levels::{decode_codes, decode_codes_at},
+    owners::Presence,
     pages::{DictionaryPage, Page},
     rows::Rows,
     thrift::Encoding,
@@ -42,7 +46,51 @@ impl Rows {
     }
 }
 
+impl Rows {
+    /// The numbers of a leaf that each thing has at most one of, a code for each that is there, and which things have one (`None`:
+    /// all). `None` if they are not stored as codes or are decoded already, or if some thing has more.
+    pub fn optional_number_codes(&mut self, path: &str) -> Result<Option<(NumberCodes, Option<BooleanBuffer>)>> {
+        let due = self.owner_count(path)?;
+        if self.chunk(path)?.0.text || !self.is_stored_as_codes(path)? {
+            return Ok(None);
+        }
+        self.with_pages(path, |pages| pages.optional_number_codes(due))
+    }
+}
+
 impl LeafPages<'_> {
+    fn optional_number_codes(&self, due: usize) -> Result<Option<(NumberCodes, Option<BooleanBuffer>)>> {
+        if self.row.is_some() {
+            return Ok(None);
+        }
+        let mut presence = Presence::new(self.column, self.column.depth, due.min(self.entries));
+        let (mut numbers, mut codes): (Option<Vec<i64>>, Vec<i32>) = (None, Vec::new());
+        let mut pages = self.pages();
+        while let Some(page) = pages.next_page()? {
+            let page = match page {
+                Page::Dictionary(page) => {
+                    let Some(known) = numbers_of(&page, self.column.physical)? else { return Ok(None) };
+                    numbers = Some(known);
+                    continue;
+                }
+                Page::Data(page) => page,
+            };
+            let values = presence.page(&page)?;
+            if page.nulls.is_some_and(|nulls| page.entries - nulls != values) {
+                return Err(Error::data("levels and values do not fit together"));
+            }
+            if values > 0 {
+                let (Some(numbers), Encoding::Dictionary) = (&numbers, page.encoding) else { return Ok(None) };
+                decode_codes(&page.values, numbers.len(), values, &mut codes)?;
+            }
+        }
+        if pages.entries_left() != 0 {
+            return Err(Error::data(format!("the column chunk ends {} entries early", pages.entries_left())));
+        }
+        let codes = NumberCodes { numbers: numbers.unwrap_or_default(), codes: unsigned(codes.into()) };
+        Ok(self.present(presence, due)?.map(|present| (codes, present)))
+    }
+
     fn number_codes(&self, due: usize, at: Option<&[u32]>) -> Result<Option<NumberCodes>> {
         // Where entries stand for empty lists only the levels can tell where the values are.
         if self.row.is_some() || self.entries != due || !self.column.is_required() {

@@ -37,8 +37,7 @@ impl Scan {
         place: &Place,
     ) -> Result<Self> {
         let plan = plan_columns(sessions, tenant, columns, filter, place)?;
-        let frame = sessions.frame(tenant, plan)?;
-        Ok(Self(sessions.execute(frame).await?))
+        Ok(Self(sessions.execute_ready(sessions.prepare(&plan).await?, sessions.context())?))
     }
 
     /// The next spans.
