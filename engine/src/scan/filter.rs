@@ -267,7 +267,7 @@ impl Condition {
 }
 
 /// A bit for each of `count` spans: whether it is one of these.
-fn mask_of(count: usize, spans: impl Iterator<Item = u32>) -> BooleanBuffer {
+pub(super) fn mask_of(count: usize, spans: impl Iterator<Item = u32>) -> BooleanBuffer {
     let mut mask = BooleanBufferBuilder::new(count);
     mask.append_n(count, false);
     spans.for_each(|span| mask.set_bit(span as usize, true));
