@@ -43,7 +43,7 @@ impl Rows {
 }
 
 impl LeafPages<'_> {
-    fn number_codes(&self, due: usize, at: Option<&[u32]>) -> Result<Option<NumberCodes>> {
+    pub(super) fn number_codes(&self, due: usize, at: Option<&[u32]>) -> Result<Option<NumberCodes>> {
         // Where entries stand for empty lists only the levels can tell where the values are.
         if self.row.is_some() || self.entries != due || !self.column.is_required() {
             return Ok(None);

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use arrow::{array::UInt32Array, buffer::ScalarBuffer};
 
-use super::{leaf::Levels, leaves::depth, values::Dense};
+use super::{leaf::Levels, leaves::depth, levels::COUNTED_AT_ONCE, values::Dense};
 use crate::{
     error::{Error, Result},
     scan::spread,
@@ -51,9 +51,12 @@ impl Shape {
         if signs < 0 || total > u64::from(u32::MAX) {
             return Err(Error::data(format!("{total} spans in a row group")));
         }
-        let full = levels.defs.iter().all(|def| *def == DEPTH) && levels.reps.iter().all(|rep| *rep <= DEPTH);
+        let (least, most) = levels.defs.iter().fold((DEPTH, DEPTH), |(least, most), def| (least.min(*def), most.max(*def)));
+        let full = least == most && levels.reps.iter().fold(0, |most, rep| most.max(*rep)) <= DEPTH;
         if full && levels.reps.len() == counts.len() && levels.reps.first().is_none_or(|rep| *rep == 0) {
-            let up_to = |rep: u8| levels.reps.iter().filter(|r| **r <= rep).count();
+            // Counted in bytes, and so many at once.
+            let some = |reps: &[u8], rep: u8| usize::from(reps.iter().fold(0u8, |n, r| n + u8::from(*r <= rep)));
+            let up_to = |rep: u8| levels.reps.chunks(COUNTED_AT_ONCE).map(|reps| some(reps, rep)).sum::<usize>();
             let counts_by_depth = [up_to(0), up_to(1), counts.len(), total as usize];
             return Ok(Self { counts: counts_by_depth, full: Some((levels.reps, counts.clone())), ..Self::default() });
         }

@@ -16,9 +16,7 @@ use datafusion::{
     },
     logical_expr::{EmitTo, GroupsAccumulator},
     physical_expr::{
-        EquivalenceProperties, GroupsAccumulatorAdapter, PhysicalExpr,
-        aggregate::AggregateFunctionExpr,
-        expressions::Column,
+        EquivalenceProperties, GroupsAccumulatorAdapter, PhysicalExpr, aggregate::AggregateFunctionExpr, expressions::Column,
         utils::collect_columns,
     },
     physical_plan::{
@@ -299,4 +297,3 @@ fn accumulator(function: &Arc<AggregateFunctionExpr>) -> DfResult<Box<dyn Groups
     let function = function.clone();
     Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
 }
-

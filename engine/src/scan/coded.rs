@@ -140,7 +140,8 @@ fn bits_where(codes: &[u32], yes: &[bool]) -> BooleanBuffer {
 fn bits_by(codes: &[u32], chosen: impl Fn(u32) -> bool) -> BooleanBuffer {
     let (eights, rest) = codes.as_chunks::<8>();
     // Each factor's bit moves the lowest bit of a byte to its place in the highest byte.
-    let gather = |eight: &[u32; 8]| (u64::from_le_bytes(eight.map(|c| u8::from(chosen(c)))).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
+    let gather =
+        |eight: &[u32; 8]| (u64::from_le_bytes(eight.map(|c| u8::from(chosen(c)))).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
     let mut bytes: Vec<u8> = Vec::with_capacity(codes.len().div_ceil(8));
     bytes.extend(eights.iter().map(gather));
     if !rest.is_empty() {

@@ -40,10 +40,10 @@ use crate::{
     spansets::program::plain_filters,
     syntax::{Field, FieldExpr, Intrinsic, MetricsFn, Series},
 };
-use functions::{FieldFunction, Kind};
+use functions::{FieldFunction, Kind, LEAST_IN_BUCKETS};
 pub(crate) use survivors::survivors_table;
-pub use together::{Together, together};
 use survivors::{survivors, survivors_apart};
+pub use together::{Together, together};
 
 /// What one row of a plan's answer holds, column by column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,8 +139,16 @@ fn aggregated(
     if witnesses {
         shown.push(column(&SpanColumn::Place).alias("place"));
     }
-    let mut rows = LogicalPlanBuilder::from(source).project(shown)?;
-    if field.is_some_and(|field| kind != Kind::Number || !always_a_number(field)) {
+    let mut rows = LogicalPlanBuilder::from(source);
+    let always = field.is_none_or(always_a_number);
+    if let (true, Kind::Exponent, Some(field)) = (always, kind, field) {
+        // Durations that have a bucket: mostly statistics know that all do.
+        for duration in columns_of(field) {
+            rows = rows.filter(column(&duration).gt_eq(lit(LEAST_IN_BUCKETS)))?;
+        }
+    }
+    let mut rows = rows.project(shown)?;
+    if !always {
         rows = rows.filter(col("value").is_not_null())?;
     }
     let mut states = Vec::new();
