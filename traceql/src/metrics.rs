@@ -4,6 +4,7 @@ mod compare;
 mod exemplars;
 pub mod growing;
 pub mod time;
+mod together;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -99,12 +100,20 @@ pub(crate) async fn instant_series(
     Ok((series, run.progress.whole()))
 }
 
-/// The plans of a range query as text, as EXPLAIN shows them.
+/// The plans of a range query as text, as EXPLAIN shows them: what is counted together is one plan.
 pub async fn explain(sessions: &Sessions, tenant: &TenantId, request: &RangeRequest) -> Result<String> {
     let query = parse(&request.query)?;
     let intervals = Intervals::range(request.start, request.end, request.step);
     let mut text = format!("query: {query}\n");
-    for (name, plan) in first_stages(sessions, tenant, &query, &intervals).await? {
+    let mut stages = first_stages(sessions, tenant, &query, &intervals).await?;
+    let expr = &metrics_query(&query)?.expr;
+    for set in together::sets_of(expr) {
+        let whole = whole_of(sessions, tenant, expr, &intervals).await?;
+        let names: Vec<String> = set.series().iter().map(|series| text_of(series)).collect();
+        stages.retain(|(name, _)| !names.contains(name));
+        stages.push((names.join("\n"), set.plan(sessions, tenant, &intervals, false, &whole)?.plan));
+    }
+    for (name, plan) in stages {
         let logical = plan.display_indent().to_string();
         let physical = sessions.prepare(&plan).await?;
         let physical = datafusion::physical_plan::displayable(physical.as_ref()).indent(false).to_string();
@@ -205,6 +214,8 @@ struct Run<'a> {
     /// First stages that are done, by their text: equal ones run once.
     done: HashMap<String, Vec<Series>>,
     planned: FirstStages,
+    /// The groups of first stages that were counted together, by their text.
+    counted: HashMap<String, Vec<Group>>,
     /// What all plans of the query run in: its memory.
     context: Arc<TaskContext>,
     progress: Progress,
@@ -225,6 +236,7 @@ impl<'a> Run<'a> {
             exemplars,
             done: HashMap::new(),
             planned: FirstStages::new(),
+            counted: HashMap::new(),
             context,
             progress: Progress::silent(),
             watch: None,
@@ -233,6 +245,7 @@ impl<'a> Run<'a> {
     }
 
     async fn metrics(&mut self, metrics: &Metrics) -> Result<Vec<Series>> {
+        self.together(&metrics.expr).await?;
         let mut series = match self.expr(&metrics.expr).await? {
             Operand::Series(series) => series,
             Operand::Number(_) => return Err(Error::invalid("not a metrics query: it has no series")),
@@ -273,9 +286,10 @@ impl<'a> Run<'a> {
         if let MetricsFn::Compare(compare) = &series.function {
             return self.compare(series, compare).await;
         }
-        let groups = match self.jobs.take() {
-            Some(jobs) => self.groups_of_jobs(series, jobs).await?,
-            None => self.groups(self.sessions, series).await?,
+        let groups = match (self.counted.remove(&text_of(series)), self.jobs.take()) {
+            (Some(counted), _) => counted,
+            (None, Some(jobs)) => self.groups_of_jobs(series, jobs).await?,
+            (None, None) => self.groups(self.sessions, series).await?,
         };
         let _memory = self.room_for(&groups)?;
         let Assembled { series: mut found, groups } = assemble(series, &self.intervals, groups)?;

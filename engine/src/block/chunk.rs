@@ -405,7 +405,7 @@ impl RowGroupChunk {
             && match column {
                 SpanColumn::Field(field) => fields::is_of_spans(*field),
                 SpanColumn::Attribute { scope, .. } | SpanColumn::AttributeJson { scope, .. } => *scope == AttributeScope::Span,
-                SpanColumn::RoundedStart { .. } => true,
+                SpanColumn::RoundedStart { .. } | SpanColumn::Place => true,
                 _ => false,
             }
     }

@@ -11,6 +11,7 @@ use super::{
     Version,
     leaf::{Leaf, LeafPages},
     leaves::{LeafColumn, Leaves},
+    number_codes::NumberCodes,
     read_tests::VERSIONS,
     rewrite_tests::{rewrite, ways},
     row_levels::RowMemo,
@@ -82,7 +83,32 @@ impl Chunk {
         with_value
     }
 
-    /// Checks both short ways against the leaf decoded whole.
+    /// Checks the numbers of a leaf in codes, if it has codes, against those of the leaf decoded whole.
+    fn check_codes(&self, at: Option<&[u32]>, count: usize, due: &[String]) {
+        if let Some(NumberCodes { numbers, codes }) = self.pages().number_codes(count, at).unwrap() {
+            let found: Vec<String> = codes.iter().map(|code| numbers[*code as usize].to_string()).collect();
+            assert_eq!(found, due, "{}", self.column.path);
+        }
+        assert!(self.pages().number_codes(count, Some(&[count as u32])).is_err() || self.entries != count);
+    }
+
+    /// Checks what few things have against what all have.
+    fn check_few(&self, values: &[String], owners: &[u32], count: usize) {
+        let name = &self.column.path;
+        for (from, step) in [(0, 1), (3, 7), (1, 40), (count / 2, 1000)] {
+            let things: Vec<u32> = (from..count).step_by(step).map(|at| at as u32).collect();
+            let Some((found, bits)) = self.pages().decode_optional_at(&things, count).unwrap() else {
+                assert_ne!(self.entries, count, "{name}");
+                return;
+            };
+            let due: Vec<Option<&String>> = things.iter().map(|thing| owners.binary_search(thing).ok().map(|at| &values[at])).collect();
+            assert_eq!(show(&found).iter().collect::<Vec<_>>(), due.iter().flatten().copied().collect::<Vec<_>>(), "{name}");
+            let present: Vec<bool> = bits.map_or(vec![true; things.len()], |bits| bits.iter().collect());
+            assert_eq!(present, due.iter().map(Option::is_some).collect::<Vec<_>>(), "{name}");
+        }
+    }
+
+    /// Checks the short ways against the leaf decoded whole.
     fn check(&self) {
         let name = &self.column.path;
         if self.column.is_required() {
@@ -93,7 +119,9 @@ impl Chunk {
                 let due: Vec<String> = positions.iter().map(|at| shown[*at as usize].clone()).collect();
                 assert_eq!(show(&self.pages().decode_at(&positions, all.len()).unwrap()), due, "{name} from {from} by {step}");
                 assert_eq!(show(&all.pick(&positions).unwrap()), due, "{name} from {from} by {step}");
+                self.check_codes(Some(&positions), all.len(), &due);
             }
+            self.check_codes(None, all.len(), &shown);
             assert_eq!(self.pages().decode_at(&[], all.len()).unwrap().len(), 0);
             assert!(self.pages().decode_at(&[all.len() as u32], all.len()).is_err(), "{name}");
             assert!(self.pages().decode_at(&[0], all.len() + 1).is_err(), "{name}");
@@ -110,6 +138,7 @@ impl Chunk {
                     None => (0..owners.count as u32).collect(),
                 };
                 assert_eq!(with_value, owners.of_value, "{name}");
+                self.check_few(&show(&values), &owners.of_value, owners.count);
             }
             // Fewer things than are due are an error.
             assert!(self.pages().decode_optional(self.entries + 1).is_err(), "{name}");
@@ -225,6 +254,12 @@ fn damaged_pages_never_panic() {
                 chunk.segments = vec![bytes.into()];
                 if let Ok(found) = chunk.pages().decode_at(&positions, due) {
                     assert_eq!(found.len(), positions.len());
+                }
+                if let Ok(Some((values, bits))) = chunk.pages().decode_optional_at(&positions, due) {
+                    assert_eq!(values.len(), bits.map_or(positions.len(), |bits| bits.count_set_bits()));
+                }
+                if let Ok(Some(NumberCodes { numbers, codes })) = chunk.pages().number_codes(due, None) {
+                    assert!(codes.len() == due && codes.iter().all(|code| (*code as usize) < numbers.len()));
                 }
                 if let Ok(Some((values, bits))) = chunk.pages().decode_optional(due) {
                     assert_eq!(values.len(), bits.map_or(due, |bits| bits.count_set_bits()));

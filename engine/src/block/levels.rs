@@ -238,7 +238,9 @@ pub(super) fn decode_codes_at(bytes: &[u8], limit: usize, count: usize, position
         && let Some(run) = runs.next_run()?
     {
         let (Run::Repeat { count, .. } | Run::Packed { count, .. }) = run;
-        let (here, behind) = left.split_at(left.partition_point(|p| (*p as usize) < start + count));
+        // Most runs have none of few positions.
+        let here = if (left[0] as usize) < start + count { left.partition_point(|p| (*p as usize) < start + count) } else { 0 };
+        let (here, behind) = left.split_at(here);
         match run {
             Run::Repeat { value, .. } if !here.is_empty() => {
                 highest = highest.max(value);

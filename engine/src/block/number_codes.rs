@@ -44,9 +44,7 @@ impl Rows {
         }
         self.with_pages(path, |pages| pages.number_codes(due, at.map(|at| &at.values()[..])))
     }
-}
 
-impl Rows {
     /// The numbers of a leaf that each thing has at most one of, a code for each that is there, and which things have one (`None`:
     /// all). `None` if they are not stored as codes or are decoded already, or if some thing has more.
     pub fn optional_number_codes(&mut self, path: &str) -> Result<Option<(NumberCodes, Option<BooleanBuffer>)>> {
@@ -91,7 +89,7 @@ impl LeafPages<'_> {
         Ok(self.present(presence, due)?.map(|present| (codes, present)))
     }
 
-    fn number_codes(&self, due: usize, at: Option<&[u32]>) -> Result<Option<NumberCodes>> {
+    pub(super) fn number_codes(&self, due: usize, at: Option<&[u32]>) -> Result<Option<NumberCodes>> {
         // Where entries stand for empty lists only the levels can tell where the values are.
         if self.row.is_some() || self.entries != due || !self.column.is_required() {
             return Ok(None);

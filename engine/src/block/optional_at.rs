@@ -27,7 +27,7 @@ impl Rows {
 }
 
 impl LeafPages<'_> {
-    fn decode_optional_at(&self, positions: &[u32], due: usize) -> Result<Option<(Dense, Option<BooleanBuffer>)>> {
+    pub(super) fn decode_optional_at(&self, positions: &[u32], due: usize) -> Result<Option<(Dense, Option<BooleanBuffer>)>> {
         if positions.last().is_some_and(|last| *last as usize >= due) {
             return Err(Error::internal("a value is picked that a leaf does not have"));
         }
@@ -54,6 +54,9 @@ impl LeafPages<'_> {
             };
             let mut here = Presence::new(self.column, self.column.depth, page.entries);
             let values = here.page(&page)?;
+            if page.nulls.is_some_and(|nulls| page.entries - nulls != values) {
+                return Err(Error::data("levels and values do not fit together"));
+            }
             if here.things() != page.entries {
                 return Ok(None);
             }

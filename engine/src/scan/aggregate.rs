@@ -33,11 +33,12 @@ use datafusion::{
 use futures::TryStreamExt;
 
 use super::{
-    aggregate_values::{Coded, Input, Values, counts_all, takes_any},
+    aggregate_values::{Coded, Input, Key, Values, counts_all, takes_any},
     columns::{SpanColumn, SpanField},
     exec::SpanScanExec,
     groups::group,
     interval::IntervalFunction,
+    members::Members,
     queue::{ChunkQueue, Selected},
 };
 use crate::error::Result;
@@ -156,6 +157,8 @@ struct States {
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
     /// The intervals of time that spans are grouped by, if nothing else is asked of start times.
     intervals: Option<IntervalFunction>,
+    /// For each group expression: the conditions that it tells of, if it is of that kind.
+    members: Vec<Option<Members>>,
     /// What stands for the start times of the chunk at hand.
     rounded: Option<Coded>,
     /// Whether there is any group, if no expression groups.
@@ -172,8 +175,9 @@ impl States {
         };
         let accumulators = aggregation.functions.iter().map(accumulator).collect::<DfResult<_>>()?;
         let intervals = intervals_only(aggregation, &columns);
+        let members = aggregation.groups.iter().map(|expr| Members::of(&columns, expr)).collect::<Result<_>>()?;
         let (aggregation, columns) = (aggregation.clone(), columns.into());
-        Ok(Self { aggregation, columns, known, accumulators, intervals, rounded: None, any: false, memory })
+        Ok(Self { aggregation, columns, known, accumulators, intervals, members, rounded: None, any: false, memory })
     }
 
     /// Loads what the aggregation needs of a chunk. Where only intervals count, rounded start times do, or the intervals themselves.
@@ -202,8 +206,19 @@ impl States {
     async fn add(&mut self, selected: &mut Selected) -> Result<bool> {
         let rows = selected.rows();
         let columns = self.columns.clone();
+        let mut members = Vec::with_capacity(self.members.len());
+        for asked in &self.members {
+            members.push(match asked {
+                Some(asked) => Some(asked.numbers(selected.chunk.as_mut(), selected.spans.as_ref()).await?),
+                None => None,
+            });
+        }
         let mut values = Values::new(&columns, self.rounded.take(), selected);
-        let keys = self.aggregation.groups.iter().map(|expr| values.key(expr)).collect::<Result<Vec<_>>>()?;
+        let keys = self.aggregation.groups.iter().zip(members).map(|(expr, members)| match members {
+            Some((numbers, dimension)) => Ok(Key::Spans(numbers, dimension)),
+            None => values.key(expr),
+        });
+        let keys = keys.collect::<Result<Vec<_>>>()?;
         let functions = self.aggregation.functions.iter().zip(&self.aggregation.arguments);
         let of_span = functions.clone().any(|(f, arguments)| !counts_all(f, arguments) && !takes_any(f));
         let groups = group(&values.dimensions(&keys), rows, of_span);

@@ -26,6 +26,7 @@ use datafusion::{
 use super::{
     chunk::SpanChunk,
     columns::{AttributeScope, SpanColumn, SpanField},
+    interval::ROUNDED_SECONDS,
     span_filter::{Passing, SpanFilter, SpanTest},
 };
 use crate::error::Result;
@@ -152,6 +153,14 @@ impl Condition {
         Some(chunk.spans_at(self.places.as_ref()?.places()?))
     }
 
+    /// Rounded start times that decide the condition: those on whose grid its literal lies. Of an interval, which is open on its
+    /// left, the end stands for all times in it, and [`SpanColumn::RoundedStart`] has the ends for values.
+    fn rounded(&self, chunk: &dyn SpanChunk) -> Option<SpanColumn> {
+        let Comparison { field: SpanField::StartTime, op: Operator::Gt | Operator::LtEq, literal } = self.comparison? else { return None };
+        let fits = |seconds: &u32| literal % (i64::from(*seconds) * 1_000_000_000) == 0 && chunk.has_rounded_start(*seconds);
+        ROUNDED_SECONDS.into_iter().rev().find(fits).map(|seconds| SpanColumn::RoundedStart { seconds })
+    }
+
     /// What statistics say of all spans of a chunk; `None` if it depends on the span.
     fn decided(&self, chunk: &dyn SpanChunk) -> Option<bool> {
         let comparison = self.comparison?;
@@ -192,6 +201,12 @@ impl Condition {
     async fn spans(&self, chunk: &mut dyn SpanChunk, before: Option<&BooleanBuffer>) -> Result<BooleanBuffer> {
         if let Some(spans) = self.spans_at(chunk) {
             return Ok(and(mask_of(chunk.span_count(), spans.into_iter()), before));
+        }
+        if let Some(rounded) = self.rounded(chunk) {
+            chunk.load(std::slice::from_ref(&rounded)).await?;
+            if let Some(ends) = chunk.coded(&rounded)? {
+                return Ok(and(ends.spans_where(&self.evaluate(vec![ends.values.clone()], ends.values.len())?), before));
+            }
         }
         let few = |before: &&BooleanBuffer| before.count_set_bits() < chunk.span_count() / FEW_SPANS;
         if let Some(few) = before.filter(few)
@@ -267,7 +282,7 @@ impl Condition {
 }
 
 /// A bit for each of `count` spans: whether it is one of these.
-fn mask_of(count: usize, spans: impl Iterator<Item = u32>) -> BooleanBuffer {
+pub(super) fn mask_of(count: usize, spans: impl Iterator<Item = u32>) -> BooleanBuffer {
     let mut mask = BooleanBufferBuilder::new(count);
     mask.append_n(count, false);
     spans.for_each(|span| mask.set_bit(span as usize, true));
@@ -348,10 +363,13 @@ impl ScanFilter {
     pub fn columns(&self, chunk: &dyn SpanChunk) -> Vec<(SpanColumn, Passing)> {
         let open = self.conditions.iter().filter(|c| c.decided(chunk).is_none());
         let mut all: BTreeMap<&SpanColumn, Passing> = BTreeMap::new();
-        for (column, needs) in open.flat_map(|c| c.columns.iter().map(|column| (column, c.needs()))) {
+        let rounded: Vec<_> = open.clone().filter_map(|c| c.rounded(chunk)).collect();
+        let own = open.filter(|c| c.rounded(chunk).is_none());
+        for (column, needs) in own.flat_map(|c| c.columns.iter().map(|column| (column, c.needs()))) {
             let known = all.entry(column).or_insert(Passing::NOTHING);
             *known = known.or(needs);
         }
+        rounded.iter().for_each(|column| _ = all.insert(column, Passing::ANYTHING));
         all.into_iter().map(|(column, needs)| (column.clone(), needs)).collect()
     }
 

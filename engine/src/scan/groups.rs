@@ -47,6 +47,12 @@ pub(super) fn group(dimensions: &[Dimension], spans: usize, of_span: bool) -> Gr
                 let ids = first.codes.iter().zip(second.codes.iter()).map(|(a, b)| a * width + b);
                 return counted(ids, first.count * second.count);
             }
+            [second, third] if product(&[first, second, third]).is_some_and(|product| product <= table_max) => {
+                let (width, depth) = (second.count as u32, third.count as u32);
+                let ids = first.codes.iter().zip(second.codes.iter()).zip(third.codes.iter());
+                let ids = ids.map(|((a, b), c)| (a * width + b) * depth + c);
+                return counted(ids, first.count * second.count * third.count);
+            }
             _ => {}
         }
     }
@@ -71,6 +77,11 @@ pub(super) fn group(dimensions: &[Dimension], spans: usize, of_span: bool) -> Gr
         ids = vec![0; spans];
     }
     number_used(ids, count)
+}
+
+/// How many groups these dimensions can have.
+fn product(dimensions: &[&Dimension]) -> Option<usize> {
+    dimensions.iter().try_fold(1usize, |product, dimension| product.checked_mul(dimension.count))
 }
 
 /// Gives each pair of an id and a code that occurs a number; how many there are.
@@ -189,7 +200,7 @@ mod tests {
                 dimension(rows.iter().map(|r| r.2).collect(), 3),
             ];
             let groups = group(&dimensions, rows.len(), true);
-            for some in [1, 2] {
+            for some in [1, 2, 3] {
                 let only_counted = group(&dimensions[..some], rows.len(), false);
                 let all = group(&dimensions[..some], rows.len(), true);
                 let show = |groups: &Groups| -> BTreeMap<Vec<u32>, i64> {

@@ -15,6 +15,7 @@ mod json;
 mod live;
 mod live_attributes;
 mod live_chunk;
+mod members;
 mod newest;
 mod place;
 mod prune;
@@ -41,6 +42,7 @@ pub use json::{attributes_to_json, events_to_json, kind_text, links_to_json, sta
 pub use live::{LiveSegment, LiveSpans, NoLiveSpans, OneTrace};
 pub(crate) use live_attributes::coded_records;
 pub use live_chunk::{LiveChunkSource, PreparedTrace, flatten, prepare};
+pub use members::{MEMBERS_MAX, MembersFunction};
 pub use newest::NewestTraces;
 pub(crate) use place::{place, places, span_at};
 pub use span_filter::{Passing, SpanFilter, SpanTest};

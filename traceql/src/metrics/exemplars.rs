@@ -1,6 +1,9 @@
 //! Chooses groups whose exemplars an answer shows, looks their spans up, and hangs them on the series.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap},
+};
 
 use arrow::{
     array::{Array, AsArray, RecordBatch},
@@ -47,24 +50,50 @@ impl Run<'_> {
     }
 }
 
-/// At most `limit` groups, spread over time: at most two of each slot, slots taking turns.
+/// At most `limit` groups, spread over time: at most two of each slot, slots taking turns. Each slot begins with another series,
+/// and its second group is of the next one, if there is one.
 fn choose<'a>(groups: &'a [(usize, Group)], limit: usize, intervals: &Intervals) -> Vec<&'a (usize, Group)> {
     let slots = limit.div_ceil(PER_SLOT).max(1);
-    let mut by_slot: BTreeMap<usize, Vec<&(usize, Group)>> = BTreeMap::new();
+    let series = groups.iter().map(|(series, _)| series + 1).max().unwrap_or(1);
+    let mut by_slot: BTreeMap<usize, Slot<'_>> = BTreeMap::new();
     for group in groups.iter().filter(|(_, g)| g.witness.is_some()) {
-        by_slot.entry(group.1.interval * slots / intervals.count.max(1)).or_default().push(group);
+        let slot = group.1.interval * slots / intervals.count.max(1);
+        let distance = (group.0 + series - slot % series) % series;
+        by_slot.entry(slot).or_default().offer(((distance, group.1.witness), group));
     }
-    for (slot, candidates) in &mut by_slot {
-        candidates.sort_by_key(|(series, group)| (*series, group.witness));
-        // The first of each series come before the second of any, and each slot begins with another series.
-        let mut seen: HashMap<usize, usize> = HashMap::new();
-        let mut ranked: Vec<_> = candidates.iter().map(|c| (*seen.entry(c.0).and_modify(|n| *n += 1).or_default(), *c)).collect();
-        ranked.sort_by_key(|(rank, _)| *rank);
-        *candidates = ranked.into_iter().map(|(_, c)| c).collect();
-        candidates[..seen.len()].rotate_left(slot % seen.len());
-    }
-    let turns = (0..PER_SLOT).flat_map(|turn| by_slot.values().filter_map(move |all| all.get(turn).copied()));
+    let turns = (0..PER_SLOT).flat_map(|turn| by_slot.values().filter_map(move |slot| slot.turn(turn)));
     turns.take(limit).collect()
+}
+
+/// A group, and what comes first: how far its series is from the one that the slot begins with, then its witness.
+type Candidate<'a> = ((usize, Option<i128>), &'a (usize, Group));
+
+/// The best groups of a slot.
+#[derive(Default)]
+struct Slot<'a> {
+    first: Option<Candidate<'a>>,
+    /// The second of the same series, and the first of the series that comes next.
+    twin: Option<Candidate<'a>>,
+    next: Option<Candidate<'a>>,
+}
+
+impl<'a> Slot<'a> {
+    fn offer(&mut self, new: Candidate<'a>) {
+        let before = |known: &Option<Candidate<'a>>| known.as_ref().is_none_or(|known| new.0 < known.0);
+        match self.first.as_ref().map(|first| first.0.0.cmp(&new.0.0)) {
+            None => self.first = Some(new),
+            Some(Ordering::Greater) => (self.next, self.twin, self.first) = (self.first.take(), None, Some(new)),
+            Some(Ordering::Equal) if before(&self.first) => (self.twin, self.first) = (self.first.take(), Some(new)),
+            Some(Ordering::Equal) if before(&self.twin) => self.twin = Some(new),
+            Some(Ordering::Less) if before(&self.next) => self.next = Some(new),
+            Some(_) => {}
+        }
+    }
+
+    fn turn(&self, turn: usize) -> Option<&'a (usize, Group)> {
+        let chosen = if turn == 0 { self.first.as_ref() } else { self.next.as_ref().or(self.twin.as_ref()) };
+        chosen.map(|(_, group)| *group)
+    }
 }
 
 /// Takes from a batch the spans that are still wanted.

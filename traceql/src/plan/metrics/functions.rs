@@ -141,9 +141,12 @@ pub fn exponent(value: &Static) -> Option<i32> {
     }
 }
 
+/// The least whole number or duration (nanoseconds) that has a bucket.
+pub(super) const LEAST_IN_BUCKETS: i64 = 2;
+
 fn exponent_of_int(value: i64) -> Option<i32> {
     // Compared as floats, as Tempo does.
-    (value >= 2).then(|| exponent_of(value as f64))
+    (value >= LEAST_IN_BUCKETS).then(|| exponent_of(value as f64))
 }
 
 /// The smallest `e` with `2^e >= number`, of a positive finite number.

@@ -6,6 +6,7 @@ mod exemplars;
 mod functions;
 mod key;
 mod survivors;
+mod together;
 
 use std::sync::Arc;
 
@@ -39,9 +40,10 @@ use crate::{
     spansets::program::plain_filters,
     syntax::{Field, FieldExpr, Intrinsic, MetricsFn, Series},
 };
-use functions::{FieldFunction, Kind};
+use functions::{FieldFunction, Kind, LEAST_IN_BUCKETS};
 pub(crate) use survivors::survivors_table;
 use survivors::{survivors, survivors_apart};
+pub use together::{Together, together};
 
 /// What one row of a plan's answer holds, column by column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub enum Output {
     Count,
     /// Sum, smallest or largest of the values (Float64).
     Value,
+    /// Which further series count the group (Int32): a bit for each, see [`Together`].
+    Members,
     /// Place of one of the group's spans (Decimal128): a witness from which an exemplar can be found.
     Witness,
 }
@@ -83,21 +87,27 @@ pub fn plan_series(
     let columns = fields.iter().flat_map(columns_of).chain(witnesses.then_some(SpanColumn::Place));
     if filters.is_some() {
         let source = counted(sessions, tenant, series, columns, intervals, whole)?;
-        let (plan, outputs) = aggregated(source, series, intervals, witnesses)?;
+        let (plan, outputs) = aggregated(source, series, intervals, witnesses, None)?;
         return Ok(SeriesPlan { plan: with_whole(plan, whole)?, outputs });
     }
     // What is counted inside the scan and what is put together first are counted apart, and the counts merged.
     let read = Read { sessions, tenant, range: Some((intervals.start, intervals.end())), whole };
     let (_, chosen, parts) = survivors_apart(read, &series.pipeline, columns)?;
-    let (plan, outputs) = aggregated(between(chosen, intervals)?, series, intervals, witnesses)?;
+    let (plan, outputs) = aggregated(between(chosen, intervals)?, series, intervals, witnesses, None)?;
     let Some(parts) = parts else { return Ok(SeriesPlan { plan, outputs }) };
-    let (of_parts, _) = aggregated(between(parts, intervals)?, series, intervals, witnesses)?;
+    let (of_parts, _) = aggregated(between(parts, intervals)?, series, intervals, witnesses, None)?;
     let both = LogicalPlanBuilder::from(plan).union(of_parts)?.build()?;
     Ok(SeriesPlan { plan: merged(both, &series.function, &outputs)?, outputs })
 }
 
-/// The states of a series' function of some spans, by interval, key and bucket, and what the columns hold.
-fn aggregated(source: LogicalPlan, series: &Series, intervals: &Intervals, witnesses: bool) -> Result<(LogicalPlan, Vec<Output>)> {
+/// The states of a series' function of some spans, by interval, key, bucket and `members`, and what the columns hold.
+fn aggregated(
+    source: LogicalPlan,
+    series: &Series,
+    intervals: &Intervals,
+    witnesses: bool,
+    members: Option<Expr>,
+) -> Result<(LogicalPlan, Vec<Output>)> {
     let (field, kind) = match &series.function {
         MetricsFn::Rate | MetricsFn::CountOverTime => (None, Kind::Number),
         MetricsFn::MinOverTime(f) | MetricsFn::MaxOverTime(f) | MetricsFn::SumOverTime(f) | MetricsFn::AvgOverTime(f) => {
@@ -121,11 +131,24 @@ fn aggregated(source: LogicalPlan, series: &Series, intervals: &Intervals, witne
             outputs.push(Output::Exponent);
         }
     }
+    if let Some(members) = members {
+        shown.push(members.alias("members"));
+        groups.push(col("members"));
+        outputs.push(Output::Members);
+    }
     if witnesses {
         shown.push(column(&SpanColumn::Place).alias("place"));
     }
-    let mut rows = LogicalPlanBuilder::from(source).project(shown)?;
-    if field.is_some_and(|field| kind != Kind::Number || !always_a_number(field)) {
+    let mut rows = LogicalPlanBuilder::from(source);
+    let always = field.is_none_or(always_a_number);
+    if let (true, Kind::Exponent, Some(field)) = (always, kind, field) {
+        // Durations that have a bucket: mostly statistics know that all do.
+        for duration in columns_of(field) {
+            rows = rows.filter(column(&duration).gt_eq(lit(LEAST_IN_BUCKETS)))?;
+        }
+    }
+    let mut rows = rows.project(shown)?;
+    if !always {
         rows = rows.filter(col("value").is_not_null())?;
     }
     let mut states = Vec::new();
@@ -155,7 +178,7 @@ fn merged(groups: LogicalPlan, function: &MetricsFn, outputs: &[Output]) -> Resu
     for (column, output) in groups.schema().columns().into_iter().zip(outputs) {
         let state = Expr::Column(column);
         match (output, function) {
-            (Output::Interval | Output::Key | Output::Exponent, _) => keys.push(state),
+            (Output::Interval | Output::Key | Output::Exponent | Output::Members, _) => keys.push(state),
             (Output::Value, MetricsFn::MinOverTime(_)) => states.push(min(state)),
             (Output::Value, MetricsFn::MaxOverTime(_)) => states.push(max(state)),
             (Output::Value | Output::Count, _) => states.push(sum(state)),

@@ -71,6 +71,8 @@ pub fn groups_of(batch: &RecordBatch, outputs: &[Output], into: &mut Vec<Group>)
                 let numbers = float64(array)?;
                 rows.iter_mut().enumerate().for_each(|(i, row)| row.value = numbers.value(i));
             }
+            // See `groups_of_members`.
+            Output::Members => {}
             Output::Witness => {
                 let places = array.as_primitive_opt::<Decimal128Type>();
                 let places = places.ok_or_else(|| Error::internal("a metrics plan gave no places"))?;
@@ -79,6 +81,18 @@ pub fn groups_of(batch: &RecordBatch, outputs: &[Output], into: &mut Vec<Group>)
         }
     }
     Ok(())
+}
+
+/// Reads the rows of a batch for each of `series` series: the first counts all, the others those that the members name.
+pub fn groups_of_members(batch: &RecordBatch, outputs: &[Output], series: usize) -> Result<Vec<Vec<Group>>> {
+    let mut all = Vec::new();
+    groups_of(batch, outputs, &mut all)?;
+    let column = outputs.iter().position(|output| *output == Output::Members).and_then(|at| batch.columns().get(at));
+    let members = int32(column.ok_or_else(|| Error::internal("a metrics plan gave no members"))?)?;
+    let counts = |member: usize, row: usize| members.value(row) & (1 << member) != 0;
+    let of = |member: usize| all.iter().enumerate().filter(move |(row, _)| counts(member, *row)).map(|(_, group)| group.clone()).collect();
+    let others: Vec<Vec<Group>> = (0..series.saturating_sub(1)).map(of).collect();
+    Ok([all].into_iter().chain(others).collect())
 }
 
 /// The series of a function from all its groups.
