@@ -108,6 +108,14 @@ pub(super) fn any_texts(texts: &StringArray) -> Result<AnyColumn> {
     Ok(AnyColumn { len: texts.len() + 1, children })
 }
 
+/// Whole numbers as attribute values.
+pub(super) fn any_integers(numbers: Int64Array) -> AnyColumn {
+    let mut children = [const { None }; 8];
+    let len = numbers.len();
+    children[1] = Some(Arc::new(numbers) as ArrayRef);
+    AnyColumn { len, children }
+}
+
 /// Codes of an attribute whose values all lie in one column of its own, one at most a thing: the usual case, made at once.
 fn single_column(rows: &mut Rows, scope: AttributeScope, key: &str) -> Result<Option<(AnyColumn, Vec<u32>)>> {
     let is_service = scope == AttributeScope::Resource && key == SERVICE_NAME;
@@ -154,10 +162,7 @@ fn any_ints(numbers: &[i64]) -> Option<(AnyColumn, Vec<u32>, i64)> {
         *code = few.len() as u32;
         few.push(Some(number));
     }
-    let mut children = [const { None }; 8];
-    let len = few.len();
-    children[1] = Some(Arc::new(Int64Array::from(few)) as ArrayRef);
-    Some((AnyColumn { len, children }, code_of, min))
+    Some((any_integers(Int64Array::from(few)), code_of, min))
 }
 
 /// Gathers the values of an attribute from all the leaves they may lie in.

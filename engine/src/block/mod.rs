@@ -22,7 +22,9 @@ mod legacy;
 mod level_bits;
 mod levels;
 mod meta;
+mod narrow;
 mod owners;
+mod page_index;
 mod pages;
 mod promoted;
 mod reader;
@@ -33,6 +35,7 @@ mod rows;
 mod schema;
 mod shape;
 mod shred;
+mod some_rows;
 mod thrift;
 mod value_json;
 mod values;
@@ -52,6 +55,8 @@ mod damage_tests;
 mod key_tests;
 #[cfg(test)]
 mod leaf_tests;
+#[cfg(test)]
+mod narrow_tests;
 #[cfg(test)]
 mod read_tests;
 #[cfg(test)]
