@@ -17,6 +17,7 @@ use parquet::file::statistics::Statistics;
 use super::{
     bloom::{BloomShard, shard_of},
     leaves::SCOPES,
+    page_index::LeafIndex,
     reader::BlockReader,
     records::{Attributes, Events, Links, attribute_leaves, event_leaves, link_leaves},
     rows::{Fetched, Rows},
@@ -128,7 +129,7 @@ impl BlockReader {
         let paths = BTreeSet::from([ID_LEAF.to_owned()]);
         let ranges = rows.chunk_ranges(&paths)?;
         for (path, bytes) in paths.into_iter().zip(self.read(&ranges).await?) {
-            rows.insert(path, Fetched { segments: vec![bytes], row: None });
+            rows.insert(path, Fetched { segments: vec![bytes], row: None, pages: None });
         }
         rows.bytes(ID_LEAF)
     }
@@ -155,7 +156,7 @@ impl BlockReader {
         let mut paths = BTreeSet::new();
         for path in rows.missing(wanted.iter().map(String::as_str))? {
             if rows.is_empty(&path)? {
-                rows.insert(path, Fetched { segments: Vec::new(), row: Some(row) });
+                rows.insert(path, Fetched { segments: Vec::new(), row: Some(row), pages: None });
             } else {
                 paths.insert(path);
             }
@@ -171,13 +172,16 @@ impl BlockReader {
         }
         let mut bytes = self.read(&ranges).await?.into_iter();
         for (path, parts, row) in places {
-            rows.insert(path, Fetched { segments: bytes.by_ref().take(parts).collect(), row: Some(row) });
+            rows.insert(path, Fetched { segments: bytes.by_ref().take(parts).collect(), row: Some(row), pages: None });
         }
         Ok(rows)
     }
 
     /// The offset index of each leaf; empty where there is none.
     async fn offset_indexes(&self, rows: &Rows, paths: &BTreeSet<String>) -> Result<Vec<Vec<PageLocation>>> {
+        if self.known_index(rows.row_group()).is_some() {
+            return Ok(paths.iter().map(|path| rows.page_index(path).map(LeafIndex::into_locations).unwrap_or_default()).collect());
+        }
         let mut ranges: Vec<Range<u64>> = Vec::new();
         for path in paths {
             let (_, chunk) = rows.chunk(path)?;

@@ -109,6 +109,14 @@ pub(super) fn any_texts(texts: &StringArray) -> Result<AnyColumn> {
     Ok(AnyColumn { len: texts.len() + 1, children })
 }
 
+/// Whole numbers as attribute values.
+pub(super) fn any_integers(numbers: Int64Array) -> AnyColumn {
+    let mut children = [const { None }; 8];
+    let len = numbers.len();
+    children[1] = Some(Arc::new(numbers) as ArrayRef);
+    AnyColumn { len, children }
+}
+
 /// Codes of an attribute whose values all lie in one column of its own, one at most a thing: the usual case, made at once. Of the
 /// things `at` these positions (ascending), or of all; `None` if it is another case, or takes more than those.
 pub(super) fn single_column(
@@ -165,10 +173,7 @@ fn spread(present: Option<&BooleanBuffer>, codes: impl Iterator<Item = u32>) -> 
 
 /// Numbers as attribute values: the first entry is NULL, then one for each number.
 fn any_numbers(numbers: Vec<i64>) -> AnyColumn {
-    let mut children = [const { None }; 8];
-    let len = numbers.len() + 1;
-    children[1] = Some(Arc::new(Int64Array::from_iter(std::iter::once(None).chain(numbers.into_iter().map(Some)))) as ArrayRef);
-    AnyColumn { len, children }
+    any_integers(std::iter::once(None).chain(numbers.into_iter().map(Some)).collect())
 }
 
 /// Close numbers as attribute values, the first NULL: with the code of each number from the least on, and the least.

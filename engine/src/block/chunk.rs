@@ -1,7 +1,7 @@
 //! A row group as a chunk of a scan: fetches the leaves that the asked columns are made of, and makes the columns.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Range,
     sync::Arc,
 };
@@ -12,16 +12,18 @@ use arrow::{
     compute::take,
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use parquet::file::{metadata::ColumnChunkMetaData, statistics::Statistics};
 
 use super::{
     attribute_json,
     attribute_set::{attribute_set_leaves, coded_attributes},
-    attributes::{attribute, first_leaves, value_leaves},
-    coded::{Verdict, coded, coded_at, excluded, rounded_bounds, rounded_leaf},
+    attributes::{attribute, first_leaves, key_leaf, value_leaves},
+    coded::{Verdict, coded, coded_at, dictionaries, excluded, rounded_bounds, rounded_leaf},
     fields::{self, Chosen},
     leaves::{depth, scope_path},
     legacy,
+    narrow::{Few, bounds_left},
     reader::BlockReader,
     records::{Attributes, EVENT_LEAVES, Events, LINK_LEAVES, Links, attribute_leaves},
     rows::{Rows, head},
@@ -42,6 +44,8 @@ const TRACE_START_LEAF: &str = "StartTimeUnixNano";
 const TRACE_ID_LEAF: &str = "TraceID";
 /// Fewer than one in this many spans are few.
 const FEW_OF: usize = 8;
+/// Dictionaries up to this size are fetched before it is known that they are needed.
+const DICTIONARY_BYTES_AT_ONCE: u64 = 64 * 1024;
 
 /// A row group of a block, to be scanned.
 #[derive(Debug)]
@@ -80,6 +84,7 @@ impl ChunkSource for RowGroupSource {
             traces: None,
             spans: 0,
             flat: None,
+            few: None,
             stats,
             unit,
         };
@@ -112,47 +117,66 @@ pub(super) fn bounds(chunk: &ColumnChunkMetaData) -> Option<(i64, i64)> {
     (0 <= min && min <= max).then_some((min, max))
 }
 
-/// A row group being scanned.
+/// A row group being scanned, or some traces of it.
 #[derive(Debug)]
-struct RowGroupChunk {
-    rows: Rows,
-    loaded: HashSet<SpanColumn>,
+pub(super) struct RowGroupChunk {
+    pub(super) rows: Rows,
+    pub(super) loaded: HashSet<SpanColumn>,
     /// Attributes of which only values that may pass are loaded.
-    in_part: HashMap<SpanColumn, Passing>,
-    coded: HashMap<SpanColumn, Option<CodedColumn>>,
-    traces: Option<ChunkTraces>,
-    spans: usize,
+    pub(super) in_part: HashMap<SpanColumn, Passing>,
+    pub(super) coded: HashMap<SpanColumn, Option<CodedColumn>>,
+    pub(super) traces: Option<ChunkTraces>,
+    pub(super) spans: usize,
     /// A shape for columns that need none.
-    flat: Option<Arc<Shape>>,
-    stats: ChunkStats,
+    pub(super) flat: Option<Arc<Shape>>,
+    /// Columns that are loaded for few spans only.
+    pub(super) few: Option<Few>,
+    pub(super) stats: ChunkStats,
     /// What tells its spans' places from those of other row groups.
-    unit: u128,
+    pub(super) unit: u128,
 }
 
 impl RowGroupChunk {
-    async fn fetch<T: AsRef<str>>(&mut self, paths: &[T]) -> Result<()> {
+    pub(super) async fn fetch<T: AsRef<str>>(&mut self, paths: &[T]) -> Result<()> {
         let paths = self.rows.missing(paths.iter().map(AsRef::as_ref))?;
         if paths.is_empty() {
             return Ok(());
         }
-        let ranges = self.rows.chunk_ranges(&paths)?;
-        let (requests, bytes) = request_cost(&ranges);
-        self.stats.requests += requests;
-        self.stats.bytes_read += bytes;
-        let block = self.rows.block().clone();
-        let fetched = block.read(&ranges).await.map_err(|e| e.context(format!("block {}", block.meta().block_id)))?;
-        for (path, bytes) in paths.into_iter().zip(fetched) {
-            self.rows.insert_chunk(path, bytes);
+        let wanted = self.rows.wanted(paths)?;
+        let ranges: Vec<_> = wanted.iter().flat_map(|leaf| leaf.ranges.iter().cloned()).collect();
+        let mut fetched = self.read(&ranges).await?.into_iter();
+        for leaf in wanted {
+            let of_pages = leaf.of_pages as u64;
+            let (read, excluded) = (leaf.pages.as_ref().map_or(of_pages, |pages| pages.len() as u64), leaf.excluded as u64);
+            self.stats.pages += of_pages;
+            self.stats.pages_excluded += excluded;
+            self.stats.pages_without_span += of_pages - read - excluded;
+            let bytes = fetched.by_ref().take(leaf.ranges.len());
+            self.rows.insert_wanted(leaf, bytes);
         }
         Ok(())
     }
 
-    async fn fetch_dictionary(&mut self, path: String, range: Range<u64>) -> Result<()> {
-        self.stats.requests += 1;
-        self.stats.bytes_read += range.end - range.start;
+    /// Ranges of the file, counted.
+    async fn read(&mut self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let (requests, bytes) = request_cost(ranges);
+        self.stats.requests += requests;
+        self.stats.bytes_read += bytes;
         let block = self.rows.block().clone();
-        let fetched = block.read(&[range]).await.map_err(|e| e.context(format!("block {}", block.meta().block_id)))?;
-        fetched.into_iter().try_for_each(|page| self.rows.insert_dictionary(path.clone(), page))
+        block.read(ranges).await.map_err(|e| e.context(format!("block {}", block.meta().block_id)))
+    }
+
+    /// Dictionaries, each by itself.
+    async fn fetch_dictionaries(&mut self, wanted: Vec<(String, Range<u64>)>) -> Result<()> {
+        let ranges: Vec<_> = wanted.iter().map(|(_, range)| range.clone()).collect();
+        let fetched = self.read(&ranges).await?;
+        wanted.into_iter().zip(fetched).try_for_each(|((path, _), page)| self.rows.insert_dictionary(path, page))
+    }
+
+    /// Whether the keys are known that a column may be among.
+    fn knows_keys(&self, column: &SpanColumn) -> bool {
+        let SpanColumn::Attribute { scope, .. } = column else { return false };
+        legacy::leaves(&self.rows, column).is_none() && self.rows.is_here(&key_leaf(*scope))
     }
 
     /// Leaves that a column needs in any case.
@@ -227,10 +251,13 @@ impl RowGroupChunk {
                 Err(Error::internal(format!("column {} is not in codes", column.name())))
             }
             SpanColumn::Attributes(scope) => coded_attributes(rows, *scope)?.lists(chosen.spans, self.spans),
-            SpanColumn::Place => match chosen.spans {
-                Some(spans) => places(spans.values().iter().map(|span| place(self.unit, *span))),
-                None => places((0..self.spans as u32).map(|span| place(self.unit, span))),
-            },
+            SpanColumn::Place => {
+                let spans = match chosen.spans {
+                    Some(spans) => self.in_row_group(spans.values().iter().copied()),
+                    None => self.in_row_group(0..self.spans as u32),
+                };
+                places(spans.into_iter().map(|span| place(self.unit, span)))
+            }
             SpanColumn::EventName => fields::event_names(rows, chosen),
             SpanColumn::EventTimeSinceStart => fields::event_times(rows, chosen),
             SpanColumn::LinkTraceId => fields::link_ids(rows, head::LINKS, chosen),
@@ -257,10 +284,16 @@ impl SpanChunk for RowGroupChunk {
         if new.iter().any(|(c, _)| !self.is_of_spans(c)) {
             first.push(self.rows.shape_leaf().to_owned()); // even what traces have once is given for each span
         }
-        self.fetch(&first).await?;
         // Values of generic attributes are worth fetching only if the key is there at all.
+        let (known, open): (Vec<_>, Vec<_>) = new.iter().copied().partition(|(c, _)| self.knows_keys(c));
+        for (column, passing) in known {
+            if let SpanColumn::Attribute { scope, key } = column {
+                first.extend(value_leaves(&self.rows, *scope, key, *passing)?);
+            }
+        }
+        self.fetch(&first).await?;
         let mut values = BTreeSet::new();
-        for (column, passing) in &new {
+        for (column, passing) in open {
             if let (SpanColumn::Attribute { scope, key }, None) = (column, legacy::leaves(&self.rows, column)) {
                 values.extend(value_leaves(&self.rows, *scope, key, *passing)?);
             }
@@ -285,15 +318,41 @@ impl SpanChunk for RowGroupChunk {
             match excluded(&self.rows, column, test)? {
                 Verdict::Excluded => return Ok(true),
                 Verdict::Possible => return Ok(false),
-                Verdict::Needs(path, range) => self.fetch_dictionary(path, range).await?,
+                Verdict::Needs(path, range) => self.fetch_dictionaries(vec![(path, range)]).await?,
             }
+        }
+    }
+
+    async fn load_dictionaries(&mut self, columns: &[&SpanColumn]) -> Result<()> {
+        let mut wanted = BTreeMap::new();
+        for path in columns.iter().flat_map(|column| dictionaries(&self.rows, column)) {
+            if self.rows.is_empty(&path)? {
+                continue;
+            }
+            if let Some(range) = self.rows.dictionary_range(&path)?.filter(|range| range.end - range.start <= DICTIONARY_BYTES_AT_ONCE) {
+                wanted.insert(path, range);
+            }
+        }
+        if wanted.is_empty() { Ok(()) } else { self.fetch_dictionaries(wanted.into_iter().collect()).await }
+    }
+
+    async fn narrow(&mut self, tests: &[(&SpanColumn, ValueTest<'_>)]) -> Result<()> {
+        self.narrow_by_pages(tests).await
+    }
+
+    async fn load_for(&mut self, columns: &[SpanColumn], spans: Option<&UInt32Array>) -> Result<()> {
+        match spans {
+            Some(spans) => self.load_for_some(columns, spans).await,
+            None => self.load(columns).await,
         }
     }
 
     fn bounds(&self, field: SpanField) -> Option<(i64, i64)> {
         use SpanField::{DurationNs, StartTime, TraceDurationNs, TraceEndTime, TraceStartTime};
         match (field, fields::leaves(field)) {
-            (StartTime | DurationNs | TraceStartTime | TraceEndTime | TraceDurationNs, [leaf]) => bounds(self.rows.chunk(leaf).ok()?.1),
+            (StartTime | DurationNs | TraceStartTime | TraceEndTime | TraceDurationNs, [leaf]) => {
+                bounds_left(&self.rows, leaf).or_else(|| bounds(self.rows.chunk(leaf).ok()?.1))
+            }
             _ => None,
         }
     }
@@ -350,9 +409,15 @@ impl SpanChunk for RowGroupChunk {
     }
 
     fn spans_at(&self, places: &HashSet<i128>) -> Vec<u32> {
-        let mut spans: Vec<u32> = places.iter().filter_map(|p| span_at(self.unit, *p)).filter(|s| (*s as usize) < self.spans).collect();
+        let mut spans: Vec<u32> = places.iter().filter_map(|p| span_at(self.unit, *p)).collect();
         spans.sort_unstable();
-        spans
+        match self.rows.part() {
+            Some(part) => part.local(depth::SPAN, spans.into_iter()),
+            None => {
+                spans.retain(|span| (*span as usize) < self.spans);
+                spans
+            }
+        }
     }
 
     fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {
@@ -361,6 +426,11 @@ impl SpanChunk for RowGroupChunk {
     }
 
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {
+        if let (Some(selection), false) = (selection, self.loaded.contains(column))
+            && let Some(made) = self.column_of_few(column, selection)?
+        {
+            return Ok(made);
+        }
         let shape = self.checked_shape(column)?;
         selection.map_or(Ok(()), |spans| self.check_inside(spans))?;
         // Looking for an attribute costs much, taking some of what was found little.
@@ -377,7 +447,7 @@ impl SpanChunk for RowGroupChunk {
     }
 
     fn stats(&self) -> ChunkStats {
-        self.stats
+        self.stats_with_few()
     }
 }
 
@@ -415,6 +485,11 @@ impl RowGroupChunk {
         if self.is_of_spans(column) {
             return Ok(self.flat.get_or_insert_with(|| Arc::new(Shape::of_spans(self.spans))).clone());
         }
+        self.known_shape()
+    }
+
+    /// The shape, if it has as many spans as are due.
+    pub(super) fn known_shape(&mut self) -> Result<Arc<Shape>> {
         let shape = self.rows.shape()?;
         if shape.count(depth::SPAN) != self.spans {
             let (found, due) = (shape.count(depth::SPAN), self.spans);

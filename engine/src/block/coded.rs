@@ -32,7 +32,7 @@ use crate::{
 const NUMBERS_MAX: i64 = 256;
 
 /// The text leaf that a field is, and the depth of what has one value of it.
-fn text_leaf(field: SpanField) -> Option<(&'static str, u32)> {
+pub(super) fn text_leaf(field: SpanField) -> Option<(&'static str, u32)> {
     use SpanField::*;
     let at = match field {
         Name | StatusMessage | TraceState => depth::SPAN,
@@ -119,7 +119,7 @@ pub(super) fn coded_at(rows: &mut Rows, column: &SpanColumn, spans: &UInt32Array
 }
 
 /// The entries of a field's dictionary as values of the field's column.
-fn field_values(field: SpanField, dictionary: &StringArray) -> Result<ArrayRef> {
+pub(super) fn field_values(field: SpanField, dictionary: &StringArray) -> Result<ArrayRef> {
     if field == SpanField::ServiceName {
         // An empty name is none.
         let named = |(i, name): (usize, Option<&str>)| name.filter(|n| !n.is_empty()).map(|_| i as i32);
@@ -205,6 +205,21 @@ pub(super) enum Verdict {
     Possible,
     /// The dictionary of this leaf, at this range of the file, tells more.
     Needs(String, Range<u64>),
+}
+
+/// The leaves whose dictionaries tell first whether a test of a column can pass.
+pub(super) fn dictionaries(rows: &Rows, column: &SpanColumn) -> Vec<String> {
+    let of = |scope: AttributeScope, key: &str| {
+        let own = rows.block().promoted().iter().filter(|p| p.scope == scope && p.key == key && !p.int).map(|p| p.path.clone());
+        own.chain([key_leaf(scope)]).filter(|path| rows.exists(path)).collect()
+    };
+    match column {
+        _ if legacy::leaves(rows, column).is_some() => Vec::new(),
+        SpanColumn::Field(field) => text_leaf(*field).map(|(leaf, _)| leaf.to_owned()).into_iter().collect(),
+        SpanColumn::Attribute { scope: AttributeScope::Resource, key } if **key == *SERVICE_NAME => vec![SERVICE_NAME_LEAF.to_owned()],
+        SpanColumn::Attribute { scope, key } if !scope.is_repeated() => of(*scope, key),
+        _ => Vec::new(),
+    }
 }
 
 /// Whether dictionaries and statistics exclude that any span passes a test.

@@ -3,7 +3,7 @@
 //! Levels are only decoded where a value can be missing or repeated (attributes, events, links). All leaves that a span
 //! has exactly once share one shape (see `shape.rs`), and so have as many values as there are spans.
 
-use std::ops::Range;
+use std::{ops::Range, sync::atomic::AtomicU64};
 
 use arrow::{array::StringArray, buffer::BooleanBuffer};
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use super::{
     pages::{Compressed, DataPage, DictionaryPage, Page, Pages},
     row_levels::{RowMemo, RowSearch, decode_levels_in},
     row_values::RowValues,
+    some_rows::SomeRows,
     thrift::Encoding,
     values::{Decoder, Dense},
 };
@@ -47,6 +48,10 @@ pub(super) struct LeafPages<'a> {
     pub row: Option<usize>,
     /// Where this row was found in other leaves.
     pub memo: Option<&'a RowMemo>,
+    /// Decode only these rows.
+    pub some: Option<SomeRows<'a>>,
+    /// Counts the data pages that are opened.
+    pub opened: Option<&'a AtomicU64>,
 }
 
 /// A dictionary that is decompressed when a value needs it.
@@ -71,8 +76,7 @@ impl RowDictionary {
 impl LeafPages<'_> {
     /// Decodes the values and, for `owner_depth`, what things at that depth they belong to.
     pub fn decode(&self, owner_depth: Option<u32>) -> Result<Leaf> {
-        if let Some(row) = self.row {
-            let (values, levels) = self.decode_row(row)?;
+        if let Some((values, levels)) = self.decode_rows()? {
             let owners = owner_depth.map(|depth| self.owners_of(&levels, values.len(), depth)).transpose()?;
             return Ok(Leaf { values, owners });
         }
@@ -87,11 +91,15 @@ impl LeafPages<'_> {
     /// Decodes the values of a leaf that a thing at the leaf's depth has at most one of, and which of the `due` things have
     /// one: a bit each, or `None` if all have. Returns `None` if some thing has more than one.
     pub fn decode_optional(&self, due: usize) -> Result<Option<(Dense, Option<BooleanBuffer>)>> {
+        if self.some.is_some_and(|some| some.counted.is_some()) {
+            let Leaf { values, .. } = self.decode(None)?;
+            let found = values.len();
+            return if found == due { Ok(Some((values, None))) } else { Err(Error::data(format!("values for {found} instead of {due}"))) };
+        }
         let depth = self.column.depth;
         let mut presence = Presence::new(self.column, depth, due.min(self.entries));
-        let values = match self.row {
-            Some(row) => {
-                let (values, mut levels) = self.decode_row(row)?;
+        let values = match self.decode_rows()? {
+            Some((values, mut levels)) => {
                 presence.levels(&mut levels.defs);
                 values
             }
@@ -116,7 +124,7 @@ impl LeafPages<'_> {
             return Err(Error::internal("a value is picked that a leaf does not have"));
         }
         // Where entries stand for empty lists only the levels can tell where the values are.
-        if self.row.is_some() || self.entries != due {
+        if self.row.is_some() || self.some.is_some() || self.entries != due {
             let Leaf { values, .. } = self.decode(None)?;
             let found = values.len();
             return if found == due { values.pick(positions) } else { Err(Error::data(format!("values for {found} instead of {due}"))) };
@@ -154,8 +162,8 @@ impl LeafPages<'_> {
 
     /// Decodes the values and all levels.
     pub fn decode_with_levels(&self) -> Result<(Dense, Levels)> {
-        if let Some(row) = self.row {
-            return self.decode_row(row);
+        if let Some(rows) = self.decode_rows()? {
+            return Ok(rows);
         }
         let mut levels = Levels::default();
         let values = self.decode_values(|page| self.append_levels(page, &mut levels))?;
@@ -176,11 +184,21 @@ impl LeafPages<'_> {
 
     /// The pages, undecoded.
     pub fn pages(&self) -> Pages<'_> {
-        Pages::new(self.segments, self.codec, self.column.max_rep > 0, self.column.max_def > 0, self.entries)
+        Pages::new(self.segments, self.codec, self.column.max_rep > 0, self.column.max_def > 0, self.entries).counted(self.opened)
+    }
+
+    /// The values and levels of the one row, or of the rows, if not all are wanted. Levels may be left out where each thing has
+    /// one value.
+    fn decode_rows(&self) -> Result<Option<(Dense, Levels)>> {
+        match (self.row, &self.some) {
+            (Some(row), _) => self.decode_row(row).map(Some),
+            (None, Some(some)) => self.decode_some(some).map(Some),
+            (None, None) => Ok(None),
+        }
     }
 
     /// Decodes the levels of a page, and says how many values it has.
-    fn append_levels(&self, page: &DataPage, levels: &mut Levels) -> Result<usize> {
+    pub(super) fn append_levels(&self, page: &DataPage, levels: &mut Levels) -> Result<usize> {
         if self.column.max_rep > 0 {
             decode_levels(&page.reps, self.column.max_rep, page.entries, &mut levels.reps)?;
         }
@@ -216,7 +234,7 @@ impl LeafPages<'_> {
                     if page.nulls.is_some_and(|nulls| page.entries - nulls != values) {
                         return Err(Error::data("levels and values do not fit together"));
                     }
-                    if !data && column.is_required() && self.row.is_none() {
+                    if !data && column.is_required() {
                         decoder.reserve(self.entries.min(RESERVED_MAX));
                     }
                     data = true;
@@ -224,7 +242,7 @@ impl LeafPages<'_> {
                 }
             }
         }
-        if self.row.is_none() && pages.entries_left() != 0 {
+        if pages.entries_left() != 0 {
             return Err(Error::data(format!("the column chunk ends {} entries early", pages.entries_left())));
         }
         decoder.finish()

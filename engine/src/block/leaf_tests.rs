@@ -53,7 +53,8 @@ pub(super) struct Chunk {
 
 impl Chunk {
     pub fn pages(&self) -> LeafPages<'_> {
-        LeafPages { column: &self.column, segments: &self.segments, codec: self.codec, entries: self.entries, row: None, memo: None }
+        let Self { column, segments, codec, entries } = self;
+        LeafPages { column, segments, codec: *codec, entries: *entries, row: None, memo: None, some: None, opened: None }
     }
 
     /// Checks rows decoded by themselves against the whole leaf. Returns how many have a value.

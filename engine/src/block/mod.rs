@@ -22,9 +22,11 @@ mod legacy;
 mod level_bits;
 mod levels;
 mod meta;
+mod narrow;
 mod number_codes;
 mod optional_at;
 mod owners;
+mod page_index;
 mod pages;
 mod promoted;
 mod reader;
@@ -35,6 +37,7 @@ mod rows;
 mod schema;
 mod shape;
 mod shred;
+mod some_rows;
 mod thrift;
 mod value_json;
 mod values;
@@ -54,6 +57,8 @@ mod damage_tests;
 mod key_tests;
 #[cfg(test)]
 mod leaf_tests;
+#[cfg(test)]
+mod narrow_tests;
 #[cfg(test)]
 mod read_tests;
 #[cfg(test)]

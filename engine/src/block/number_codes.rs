@@ -58,7 +58,7 @@ impl Rows {
 
 impl LeafPages<'_> {
     fn optional_number_codes(&self, due: usize) -> Result<Option<(NumberCodes, Option<BooleanBuffer>)>> {
-        if self.row.is_some() {
+        if self.row.is_some() || self.some.is_some() {
             return Ok(None);
         }
         let mut presence = Presence::new(self.column, self.column.depth, due.min(self.entries));
@@ -91,7 +91,7 @@ impl LeafPages<'_> {
 
     pub(super) fn number_codes(&self, due: usize, at: Option<&[u32]>) -> Result<Option<NumberCodes>> {
         // Where entries stand for empty lists only the levels can tell where the values are.
-        if self.row.is_some() || self.entries != due || !self.column.is_required() {
+        if self.row.is_some() || self.some.is_some() || self.entries != due || !self.column.is_required() {
             return Ok(None);
         }
         if at.and_then(|at| at.last()).is_some_and(|last| *last as usize >= due) {

@@ -32,7 +32,7 @@ impl LeafPages<'_> {
             return Err(Error::internal("a value is picked that a leaf does not have"));
         }
         // Each thing has an entry at least. As many entries as things: no thing has more, and none stands for an empty list.
-        if self.row.is_some() || self.entries != due {
+        if self.row.is_some() || self.some.is_some() || self.entries != due {
             return Ok(None);
         }
         let mut decoder = Decoder::new(self.column.physical, self.column.text)?;

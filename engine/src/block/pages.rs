@@ -3,6 +3,8 @@
 //! Both kinds of data page come out alike. In V2 the levels lie before the (perhaps compressed) values; in V1 they are at
 //! the head of the compressed page, each with its length. Every size is checked against the bytes that are there.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use parquet::basic::Compression;
 
@@ -68,6 +70,8 @@ pub(super) struct Pages<'a> {
     has_reps: bool,
     has_defs: bool,
     entries_left: usize,
+    /// Counts data pages that were decompressed.
+    opened: Option<&'a AtomicU64>,
 }
 
 impl<'a> Pages<'a> {
@@ -75,7 +79,14 @@ impl<'a> Pages<'a> {
     pub fn new(segments: &'a [Bytes], codec: Compression, has_reps: bool, has_defs: bool, entries: usize) -> Self {
         // Where there are no entries there are no pages, whatever is at the place the footer names.
         let segments = if entries == 0 { &[] } else { segments };
-        Self { segments, at: 0, codec, has_reps, has_defs, entries_left: entries }
+        Self { segments, at: 0, codec, has_reps, has_defs, entries_left: entries, opened: None }
+    }
+
+    /// Counts the data pages that are opened.
+    #[must_use]
+    pub fn counted(mut self, opened: Option<&'a AtomicU64>) -> Self {
+        self.opened = opened;
+        self
     }
 
     /// Entries that no page has brought yet.
@@ -163,6 +174,9 @@ impl<'a> Pages<'a> {
     fn compressed(&mut self, header: PageHeader, stored: Bytes) -> Result<(Page, Compressed)> {
         if header.crc.is_some_and(|crc| crc != crc32fast::hash(&stored)) {
             return Err(Error::data("a page's checksum is wrong"));
+        }
+        if let (Some(opened), PageKind::V1 { .. } | PageKind::V2 { .. }) = (self.opened, header.kind) {
+            opened.fetch_add(1, Ordering::Relaxed);
         }
         match header.kind {
             PageKind::Dictionary { values, encoding } => {

@@ -31,7 +31,7 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// The data set that a block was made of.
-fn set_of(meta: &BlockMeta) -> &'static str {
+pub(super) fn set_of(meta: &BlockMeta) -> &'static str {
     match meta.total_objects {
         2 => "wrap",
         149 => "edge",
@@ -48,7 +48,7 @@ async fn open(folder: &Path) -> Result<Arc<BlockReader>> {
 }
 
 /// Every column that can be asked of these traces: all fields, all attributes that occur, and one that does not.
-fn columns(traces: &[PreparedTrace]) -> Vec<SpanColumn> {
+pub(super) fn columns(traces: &[PreparedTrace]) -> Vec<SpanColumn> {
     use AttributeScope::{Event, Instrumentation, Link, Resource, Span};
     let mut keys = BTreeSet::new();
     for trace in traces {
@@ -81,7 +81,7 @@ fn columns(traces: &[PreparedTrace]) -> Vec<SpanColumn> {
 }
 
 /// Every entry as text, NULL as "-".
-fn show(array: &ArrayRef) -> Vec<String> {
+pub(super) fn show(array: &ArrayRef) -> Vec<String> {
     let options = FormatOptions::new().with_null("-");
     let formatter = ArrayFormatter::try_new(array, &options).unwrap();
     (0..array.len()).map(|i| formatter.value(i).to_string()).collect()
@@ -306,6 +306,21 @@ impl Damaged {
         &self.meta
     }
 
+    /// Where its files are.
+    pub fn store(&self) -> &BlockStore {
+        &self.store
+    }
+
+    /// Stores this data.
+    pub async fn put(&self, data: Vec<u8>) -> Result<()> {
+        self.store.put(&paths::data(&self.tenant, self.meta.block_id), data).await
+    }
+
+    /// Makes the block visible.
+    pub async fn commit(&self) -> Result<()> {
+        self.store.put(&paths::meta(&self.tenant, self.meta.block_id), self.meta.to_json()).await
+    }
+
     /// The same block with another `meta.json`.
     pub fn with_meta(&self, meta: BlockMeta) -> Self {
         Self { meta: Arc::new(meta), ..self.resized(0) }
@@ -313,7 +328,7 @@ impl Damaged {
 
     /// All that can be read of the block with this data: columns and traces as text, or the first error.
     pub async fn read(&self, data: Vec<u8>) -> Result<Vec<String>> {
-        self.store.put(&paths::data(&self.tenant, self.meta.block_id), data).await?;
+        self.put(data).await?;
         let block = BlockReader::open(&self.store, &Arc::new(BlockCache::new(0, 1000)), &self.tenant, self.meta.clone()).await?;
         let mut all = Vec::new();
         for row_group in block.row_groups() {

@@ -1,14 +1,16 @@
-//! Opens a block: reads the footer once, and finds the columns by path.
+//! Opens a block: reads the footer once, with the page index before it, and finds the columns by path.
 
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::{
     chunk::RowGroupSource,
     leaves::Leaves,
+    page_index::{IndexBytes, expected_bytes, index_ranges},
     promoted::{Promoted, promoted},
     shape::SpanCounts,
 };
@@ -53,13 +55,27 @@ pub(super) struct Footer {
     promoted: Vec<Promoted>,
     /// Size of `data.parquet` in bytes.
     data_len: u64,
+    /// The page index of each row group, once it is known.
+    indexes: Vec<OnceCell<IndexBytes>>,
 }
 
 impl Footer {
-    fn new(metadata: ParquetMetaData, meta: &BlockMeta, version: Version, data_len: u64) -> Result<Self> {
+    /// `before` are the bytes of the file that end where the footer begins, at `end`.
+    fn new(metadata: ParquetMetaData, meta: &BlockMeta, version: Version, data_len: u64, before: &[u8], end: u64) -> Result<Self> {
         let leaves = Leaves::new(metadata.file_metadata().schema_descr(), version)?;
         let promoted = promoted(meta, version, &leaves)?;
-        Ok(Self { metadata, version, leaves, promoted, data_len })
+        let start = end - before.len() as u64;
+        let known = |range: &Range<u64>| {
+            let from = usize::try_from(range.start.checked_sub(start)?).ok()?;
+            let bytes = before.get(from..from + usize::try_from(range.end - range.start).ok()?)?;
+            Some((range.start, Bytes::copy_from_slice(bytes)))
+        };
+        let index = |group: &RowGroupMetaData| {
+            let parts = index_ranges(group, data_len).iter().map(known).collect::<Option<Vec<_>>>();
+            OnceCell::new_with(parts.map(IndexBytes::new))
+        };
+        let indexes = metadata.row_groups().iter().map(index).collect();
+        Ok(Self { metadata, version, leaves, promoted, data_len, indexes })
     }
 }
 
@@ -160,6 +176,29 @@ impl BlockReader {
         chunk.ok_or_else(|| Error::data(format!("block {}, row group {row_group} has no column number {column}", self.meta.block_id)))
     }
 
+    /// The page index of a row group, if it was read already.
+    pub(super) fn known_index(&self, row_group: usize) -> Option<&IndexBytes> {
+        self.footer.indexes.get(row_group)?.get()
+    }
+
+    /// Size of the page index of a row group.
+    pub(super) fn index_bytes(&self, row_group: usize) -> Result<u64> {
+        let ranges = index_ranges(self.row_group_metadata(row_group)?, self.data_len());
+        Ok(ranges.iter().map(|range| range.end - range.start).sum())
+    }
+
+    /// The page index of a row group. It usually came with the footer, and is read once otherwise.
+    pub(super) async fn index(&self, row_group: usize) -> Result<&IndexBytes> {
+        let group = self.row_group_metadata(row_group)?;
+        let cell = self.footer.indexes.get(row_group).ok_or_else(|| Error::internal("a row group without a place for its index"))?;
+        let read = async || {
+            let ranges = index_ranges(group, self.data_len());
+            let parts = self.read(&ranges).await?;
+            Ok(IndexBytes::new(ranges.iter().map(|r| r.start).zip(parts).collect()))
+        };
+        cell.get_or_try_init(read).await
+    }
+
     /// Ranges of `data.parquet`.
     pub(super) async fn read(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         self.store.get_ranges(&paths::data(&self.tenant, self.meta.block_id), ranges).await
@@ -195,16 +234,17 @@ async fn read_footer(store: &BlockStore, tenant: &TenantId, meta: &BlockMeta) ->
             });
         }
     };
+    let (before, bytes) = bytes;
     let metadata = ParquetMetaDataReader::decode_metadata(&bytes).map_err(|e| Error::data("the footer is corrupt").with_source(e))?;
-    Footer::new(metadata, meta, version, size)
+    Footer::new(metadata, meta, version, size, &before, size - TAIL_BYTES - bytes.len() as u64)
 }
 
-/// The thrift structure at the end of the file, without its length and the magic number.
-async fn footer_bytes(store: &BlockStore, tenant: &TenantId, meta: &BlockMeta, size: u64) -> Result<Bytes> {
+/// The thrift structure at the end of the file, without its length and the magic number; and what was read before it.
+async fn footer_bytes(store: &BlockStore, tenant: &TenantId, meta: &BlockMeta, size: u64) -> Result<(Bytes, Bytes)> {
     let path = paths::data(tenant, meta.block_id);
     let claimed = match meta.footer_size {
         0 => FOOTER_GUESS_BYTES,
-        len => u64::from(len) + TAIL_BYTES,
+        len => u64::from(len) + TAIL_BYTES + expected_bytes(size),
     };
     let read = async |len: u64| -> Result<Bytes> {
         let bytes = store.get_ranges(&path, std::slice::from_ref(&(size - len..size))).await?;
@@ -226,5 +266,6 @@ async fn footer_bytes(store: &BlockStore, tenant: &TenantId, meta: &BlockMeta, s
         bytes = read(len + TAIL_BYTES).await?;
         bytes.truncate(len as usize);
     }
-    Ok(bytes.slice(bytes.len() - len as usize..))
+    let footer = bytes.split_off(bytes.len() - len as usize);
+    Ok((bytes, footer))
 }

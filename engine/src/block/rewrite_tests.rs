@@ -166,5 +166,6 @@ proptest! {
         }
         thrift::page_header(&bytes).ok();
         thrift::offset_index(&bytes).ok();
+        thrift::column_index(&bytes).ok();
     }
 }

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     ops::Range,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arrow::{
@@ -20,11 +23,13 @@ use super::{
     keys::{Hits, Keys, Picked, pick},
     leaf::{Leaf, LeafPages, Owners},
     leaves::{LeafColumn, depth},
+    page_index::LeafIndex,
     pages::CHUNK_ENTRIES_MAX,
     reader::{BlockReader, chunk_range},
     row_levels::RowMemo,
     row_values::RowValues,
     shape::Shape,
+    some_rows::{Part, SomeRows},
     values::{Dense, Text},
 };
 use crate::error::{Error, Result};
@@ -50,6 +55,22 @@ pub(super) struct Fetched {
     pub segments: Vec<Bytes>,
     /// The one row to decode, counted from the first data page.
     pub row: Option<usize>,
+    /// The rows of each data page, if these are not all pages of the leaf.
+    pub pages: Option<Vec<Range<u32>>>,
+}
+
+/// What is to be fetched of a leaf.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub path: String,
+    /// Its places in the file; each holds whole pages.
+    pub ranges: Vec<Range<u64>>,
+    /// As in [`Fetched`].
+    pub pages: Option<Vec<Range<u32>>>,
+    /// Number of the leaf's data pages, if the page index is known.
+    pub of_pages: usize,
+    /// How many of them hold no row that the bounds of pages left.
+    pub excluded: usize,
 }
 
 /// Decoded leaves of a row group.
@@ -70,6 +91,10 @@ pub(super) struct Rows {
     shape: Option<Arc<Shape>>,
     /// Number of spans, if the footer tells: then what is below spans needs no shape.
     spans: Option<usize>,
+    /// Which rows of the row group these are, if not all or one.
+    part: Option<Arc<Part>>,
+    /// Data pages decompressed so far.
+    opened: AtomicU64,
 }
 
 impl Rows {
@@ -86,6 +111,8 @@ impl Rows {
             keys: HashMap::new(),
             shape: None,
             spans: None,
+            part: None,
+            opened: AtomicU64::new(0),
         }
     }
 
@@ -94,6 +121,61 @@ impl Rows {
         let traces = block.trace_count(row_group)?;
         let shape = block.known_shape(row_group).map(|known| Arc::new(known.into()));
         Ok(Self { spans, shape, ..Self::new(block, row_group, traces) })
+    }
+
+    /// Some of these rows. What is decoded is known of them, too, and so are dictionaries.
+    pub fn of_part(&self, part: Arc<Part>) -> Result<Self> {
+        let shape = Arc::new(part.whole().of_traces(part.rows())?);
+        let mut some = Self::new(self.block.clone(), self.row_group, part.rows().len());
+        some.spans = self.spans.map(|_| shape.count(depth::SPAN));
+        some.dictionaries = self.dictionaries.clone();
+        for (path, leaf) in &self.decoded {
+            let Ok((column, chunk)) = self.chunk(path) else { continue };
+            let entries = usize::try_from(chunk.num_values()).unwrap_or_default();
+            if let (Some(at), None) = (counted_at(path, column, entries, &part), &leaf.owners) {
+                let things = part.things(at).flatten();
+                let own = match &self.part {
+                    Some(own) => own.local(at, things),
+                    None => things.collect(),
+                };
+                let values = leaf.values.pick(&own)?;
+                some.decoded.insert(path.clone(), Arc::new(Leaf { values, owners: None }));
+            }
+        }
+        (some.shape, some.part) = (Some(shape), Some(part));
+        Ok(some)
+    }
+
+    /// Which rows of the row group these are; `None` if all or one.
+    pub fn part(&self) -> Option<&Arc<Part>> {
+        self.part.as_ref()
+    }
+
+    /// Number of traces in these rows.
+    pub fn trace_count(&self) -> usize {
+        self.traces
+    }
+
+    /// Number of spans, if it is known without the shape.
+    pub fn span_count(&self) -> Option<usize> {
+        self.spans
+    }
+
+    /// Number of the row group.
+    pub fn row_group(&self) -> usize {
+        self.row_group
+    }
+
+    /// Data pages decompressed so far.
+    pub fn pages_opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    /// The data pages of a leaf, if the page index was read and makes sense.
+    pub fn page_index(&self, path: &str) -> Option<LeafIndex> {
+        let (_, chunk) = self.chunk(path).ok()?;
+        let place = chunk_range(chunk, self.block.data_len()).ok()?;
+        self.block.known_index(self.row_group)?.pages(chunk, &place, self.block.trace_count(self.row_group).ok()?)
     }
 
     /// Whether the number of spans is known without the shape.
@@ -239,7 +321,7 @@ impl Rows {
             let (found, due) = (shape.count(depth::TRACE), self.traces);
             return Err(self.wrong(path, Error::data(format!("{found} rows instead of {due}"))));
         }
-        if let (None, Some(known)) = (row, shape.span_counts()) {
+        if let (None, None, Some(known)) = (row, &self.part, shape.span_counts()) {
             self.block.remember_shape(self.row_group, known.clone());
         }
         let shape = Arc::new(shape);
@@ -306,7 +388,7 @@ impl Rows {
 
     /// The keys of generic attributes; `None` if they cannot be searched as codes, or are decoded as a leaf already.
     pub fn keys(&mut self, path: &str) -> Result<Option<Arc<Keys>>> {
-        if self.decoded.contains_key(path) || self.fetched.get(path).is_none_or(|f| f.row.is_some()) {
+        if self.part.is_some() || self.decoded.contains_key(path) || self.fetched.get(path).is_none_or(|f| f.row.is_some()) {
             return Ok(None);
         }
         if let Some(known) = self.keys.get(path) {
@@ -350,7 +432,7 @@ impl Rows {
     /// Hands over the page at [`Self::dictionary_range`].
     pub fn insert_dictionary(&mut self, path: String, page: Bytes) -> Result<()> {
         let segments = [page];
-        let dictionary = self.with_segments(&path, &segments, None, |pages| pages.dictionary())?;
+        let dictionary = self.with_segments(&path, &segments, (None, None), |pages| pages.dictionary())?;
         let dictionary = dictionary.ok_or_else(|| self.wrong(&path, Error::data("there is no dictionary where the footer says")))?;
         let [page] = segments;
         self.dictionaries.insert(path, (page, dictionary));
@@ -359,21 +441,22 @@ impl Rows {
 
     pub(super) fn with_pages<T>(&self, path: &str, work: impl FnOnce(LeafPages<'_>) -> Result<T>) -> Result<T> {
         let fetched = self.fetched.get(path).ok_or_else(|| Error::internal(format!("column {path} is used before it is loaded")))?;
-        self.with_segments(path, &fetched.segments, fetched.row, work)
+        self.with_segments(path, &fetched.segments, (fetched.row, fetched.pages.as_deref()), work)
     }
 
     fn with_segments<T>(
         &self,
         path: &str,
         segments: &[Bytes],
-        row: Option<usize>,
+        (row, pages): (Option<usize>, Option<&[Range<u32>]>),
         work: impl FnOnce(LeafPages<'_>) -> Result<T>,
     ) -> Result<T> {
         let (column, chunk) = self.chunk(path)?;
         let entries = usize::try_from(chunk.num_values()).ok().filter(|n| *n <= CHUNK_ENTRIES_MAX);
         let entries = entries.ok_or_else(|| self.wrong(path, Error::data(format!("{} values", chunk.num_values()))))?;
-        let pages = LeafPages { column, segments, codec: chunk.compression(), entries, row, memo: Some(&self.memo) };
-        work(pages).map_err(|e| self.wrong(path, e))
+        let some = self.part.as_ref().map(|part| SomeRows { part, pages, counted: counted_at(path, column, entries, part) });
+        let (codec, memo, opened) = (chunk.compression(), Some(&self.memo), Some(&self.opened));
+        work(LeafPages { column, segments, codec, entries, row, memo, some, opened }).map_err(|e| self.wrong(path, e))
     }
 
     /// Says which block and column an error is about.
@@ -437,11 +520,36 @@ impl Rows {
             .collect()
     }
 
-    /// Hands over the bytes of a chunk at its range among [`Self::chunk_ranges`].
-    pub fn insert_chunk(&mut self, path: String, bytes: Bytes) {
-        let dictionary = self.dictionaries.get(&path).map(|(page, _)| page.clone());
-        self.insert(path, Fetched { segments: dictionary.into_iter().chain([bytes]).collect(), row: None });
+    /// What is to be fetched of these leaves: their chunks, or of some rows the pages that hold them.
+    pub fn wanted(&self, paths: BTreeSet<String>) -> Result<Vec<Wanted>> {
+        let chunks = self.chunk_ranges(&paths)?;
+        let of = |(path, chunk): (String, Range<u64>)| {
+            let index = self.page_index(&path);
+            let of_pages = index.as_ref().map_or(0, LeafIndex::len);
+            let (Some(part), Some(index)) = (&self.part, index) else {
+                return Wanted { path, ranges: vec![chunk], pages: None, of_pages, excluded: 0 };
+            };
+            let pages = index.holding(part.rows());
+            let dictionary = index.dictionary().filter(|_| !self.dictionaries.contains_key(&path));
+            let ranges = dictionary.into_iter().chain(pages.iter().map(|page| index.place(*page))).collect();
+            let excluded = of_pages - index.holding(part.possible()).len();
+            Wanted { path, ranges, pages: Some(pages.iter().map(|page| index.rows(*page)).collect()), of_pages, excluded }
+        };
+        Ok(paths.into_iter().zip(chunks).map(of).collect())
     }
+
+    /// Hands over the bytes at a leaf's ranges.
+    pub fn insert_wanted(&mut self, Wanted { path, pages, .. }: Wanted, bytes: impl Iterator<Item = Bytes>) {
+        let dictionary = self.dictionaries.get(&path).map(|(page, _)| page.clone());
+        self.insert(path, Fetched { segments: dictionary.into_iter().chain(bytes).collect(), row: None, pages });
+    }
+}
+
+/// The depth of the things of which each has exactly one value in a leaf of so many entries, if the shape numbers them.
+fn counted_at(path: &str, column: &LeafColumn, entries: usize, part: &Part) -> Option<u32> {
+    let at = column.depth;
+    let shaped = at == depth::TRACE || at <= depth::SPAN && path.starts_with("rs.");
+    (shaped && column.is_required() && !is_head(path) && part.whole().count(at) == entries).then_some(at)
 }
 
 /// Whether the footer says that all data pages of a chunk hold dictionary codes.

@@ -1,12 +1,12 @@
 //! The shape of a row group: which spans are in which scope, resource and trace. Decoded once, from one leaf; all other
 //! leaves of the same depth have one value for each thing, in the same order.
 
-use std::sync::OnceLock;
+use std::{ops::Range, sync::OnceLock};
 
 use arrow::{array::UInt32Array, buffer::ScalarBuffer};
 use bytes::Bytes;
 
-use super::{leaf::Levels, leaves::depth, owners::count_where, values::Dense};
+use super::{leaf::Levels, leaves::depth, owners::count_where, page_index::RowRanges, values::Dense};
 use crate::{
     error::{Error, Result},
     scan::spread,
@@ -23,6 +23,7 @@ pub(super) struct Shape {
     first_of_scope: OnceLock<ScalarBuffer<u32>>,
     first_of_resource: OnceLock<ScalarBuffer<u32>>,
     first_of_trace: OnceLock<ScalarBuffer<u32>>,
+    scope_of_trace: OnceLock<Vec<u32>>,
     scope_of_span: OnceLock<UInt32Array>,
     resource_of_span: OnceLock<UInt32Array>,
     trace_of_span: OnceLock<UInt32Array>,
@@ -164,6 +165,48 @@ impl Shape {
         known.get_or_init(|| made().into()).clone()
     }
 
+    /// The first thing at a depth that is in a trace or behind it; for the number of traces, how many things there are.
+    pub fn first_in_trace(&self, at: u32, trace: usize) -> u32 {
+        match (at, &self.full) {
+            (depth::TRACE, _) => trace as u32,
+            (depth::SPAN, _) => self.first_spans(depth::TRACE)[trace],
+            (depth::SCOPE, Some(SpanCounts { reps, .. })) => self.scope_of_trace.get_or_init(|| zeros(reps))[trace],
+            (_, Some(SpanCounts { reps, .. })) => {
+                let before = &reps[..self.first_in_trace(depth::SCOPE, trace) as usize];
+                before.iter().filter(|rep| u32::from(**rep) <= at).count() as u32
+            }
+            (depth::RESOURCE, None) => self.resources()[trace],
+            (_, None) => self.scopes()[self.resources()[trace] as usize],
+        }
+    }
+
+    /// The shape of some of the traces.
+    pub fn of_traces(&self, traces: &RowRanges) -> Result<Self> {
+        let range = |range: &Range<u32>, at| {
+            self.first_in_trace(at, range.start as usize) as usize..self.first_in_trace(at, range.end as usize) as usize
+        };
+        if let Some(SpanCounts { reps, spans: counts, .. }) = &self.full {
+            let (mut some_reps, mut some_counts) = (Vec::new(), Vec::new());
+            for scopes in traces.ranges().iter().map(|r| range(r, depth::SCOPE)) {
+                some_reps.extend_from_slice(&reps[scopes.clone()]);
+                some_counts.extend_from_slice(&counts[scopes]);
+            }
+            let levels = Levels { defs: vec![depth::SCOPE as u8; some_reps.len()], reps: some_reps };
+            return Self::from_span_counts(levels, &Dense::Int32(some_counts.into()));
+        }
+        let mut some = Lists { resources: vec![0], scopes: vec![0], spans: vec![0] };
+        let add = |list: &mut Vec<u32>, whole: &[u32], range: Range<usize>| {
+            let (base, shift) = (list.last().copied().unwrap_or_default(), whole[range.start]);
+            list.extend(whole[range.start + 1..=range.end].iter().map(|first| base + first - shift));
+        };
+        for traces in traces.ranges() {
+            add(&mut some.resources, self.resources(), traces.start as usize..traces.end as usize);
+            add(&mut some.scopes, self.scopes(), range(traces, depth::RESOURCE));
+            add(&mut some.spans, self.spans(), range(traces, depth::SCOPE));
+        }
+        Self::from_lists(some)
+    }
+
     /// The number of the scope, resource or trace of each of these spans, ascending.
     pub fn groups_of(&self, at: u32, spans: &UInt32Array) -> UInt32Array {
         if spans.len() > self.count(depth::SPAN) / 16 {
@@ -187,6 +230,25 @@ impl Shape {
             _ => self.trace_of_span.get_or_init(|| of_members(&self.first_spans(at))),
         }
     }
+}
+
+/// Where the levels are 0, and how many levels there are.
+fn zeros(levels: &[u8]) -> Vec<u32> {
+    let mut places = Vec::new();
+    let (words, rest) = levels.as_chunks::<8>();
+    for (at, word) in (0u32..).step_by(8).zip(words) {
+        // Levels are below 4: of one that is not 0 one of the two lowest bits is set.
+        let word = u64::from_le_bytes(*word);
+        let mut zeros = !(word | word >> 1) & 0x0101_0101_0101_0101;
+        while zeros != 0 {
+            places.push(at + zeros.trailing_zeros() / 8);
+            zeros &= zeros - 1;
+        }
+    }
+    let behind = 8 * words.len() as u32;
+    places.extend((behind..).zip(rest).filter(|(_, level)| **level == 0).map(|(at, _)| at));
+    places.push(levels.len() as u32);
+    places
 }
 
 /// The sums of the numbers before each, and of all.
@@ -306,6 +368,37 @@ mod tests {
         assert!(Shape::from_span_counts(Levels { defs: vec![2], reps: vec![0] }, &Dense::Int32(vec![-1].into())).is_err());
         let flat = Shape::of_spans(3);
         assert_eq!((flat.count(depth::SPAN), &flat.first_spans(depth::TRACE)[..]), (3, &[0, 3][..]));
+    }
+
+    #[test]
+    fn some_traces_are_as_among_all() {
+        let (reps, counts) = (vec![0, 2, 1, 0, 0, 1, 1, 2, 2, 0, 0, 1], vec![2, 0, 3, 1, 0, 1, 0, 4, 1, 2, 0, 5]);
+        let lazy = Shape::from_span_counts(Levels { defs: vec![2; 12], reps }, &Dense::Int32(counts.into())).unwrap();
+        let lists = Lists { resources: lazy.resources().to_vec(), scopes: lazy.scopes().to_vec(), spans: lazy.spans().to_vec() };
+        let eager = Shape::from_lists(lists).unwrap();
+        let all: Vec<usize> = (0..=lazy.count(depth::TRACE)).collect();
+        for at in [depth::TRACE, depth::RESOURCE, depth::SCOPE, depth::SPAN] {
+            let first = |shape: &Shape| all.iter().map(|trace| shape.first_in_trace(at, *trace)).collect::<Vec<_>>();
+            assert_eq!(first(&lazy), first(&eager), "{at}");
+        }
+        for some in [&[0..5][..], &[1..2], &[0..1, 2..4], &[2..3, 4..5], &[]] {
+            let mut rows = RowRanges::default();
+            some.iter().for_each(|range| rows.push(range.clone()));
+            let (a, b) = (lazy.of_traces(&rows).unwrap(), eager.of_traces(&rows).unwrap());
+            assert_eq!((a.resources(), a.scopes(), a.spans()), (b.resources(), b.scopes(), b.spans()), "{some:?}");
+            let spans: Vec<u32> = some
+                .iter()
+                .flat_map(|r| r.clone())
+                .map(|t| t as usize)
+                .flat_map(|t| {
+                    let firsts = lazy.first_spans(depth::TRACE);
+                    let range = firsts[t]..firsts[t + 1];
+                    vec![range.len() as u32]
+                })
+                .collect();
+            let found: Vec<u32> = a.first_spans(depth::TRACE).windows(2).map(|w| w[1] - w[0]).collect();
+            assert_eq!(found, spans, "{some:?}");
+        }
     }
 
     #[test]

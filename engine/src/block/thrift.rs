@@ -1,5 +1,5 @@
-//! The few structures of parquet's thrift compact protocol that are read without the parquet library: page headers and
-//! offset indexes. Source: `parquet.thrift` of apache/parquet-format, and thrift's compact protocol specification.
+//! The few structures of parquet's thrift compact protocol that are read without the parquet library: page headers, offset
+//! and column indexes. Source: `parquet.thrift` of apache/parquet-format, and thrift's compact protocol specification.
 //!
 //! Page headers are read here, not by the library, so that a page can be skipped or only its dictionary decoded, and so
 //! that no size a corrupt file claims is believed.
@@ -145,6 +145,40 @@ pub(super) fn offset_index(bytes: &[u8]) -> Result<Vec<PageLocation>> {
     Ok(pages)
 }
 
+/// What a column index says of the values of each data page, in order: lists of equal length if the index makes sense.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PageValues {
+    /// Pages without any value. Their bounds mean nothing.
+    pub empty: Vec<bool>,
+    /// No value is less than this: as a plain value would be stored, byte arrays perhaps cut off.
+    pub min: Vec<Vec<u8>>,
+    /// No value is greater than this, or than any longer byte array that begins so.
+    pub max: Vec<Vec<u8>>,
+}
+
+/// Reads a column index.
+pub(super) fn column_index(bytes: &[u8]) -> Result<PageValues> {
+    let mut thrift = Thrift { bytes, at: 0 };
+    let mut pages = PageValues::default();
+    thrift.fields(|t, id, wire| {
+        match (id, wire) {
+            (1, 9) => {
+                let (len, item) = t.list()?;
+                for _ in 0..len {
+                    // The protocol says 1 and 2; old writers stored 0 for false.
+                    let empty = if item == 1 || item == 2 { t.byte()? == 1 } else { return Err(bad("list of null pages")) };
+                    pages.empty.push(empty);
+                }
+            }
+            (2, 9) => t.binaries(&mut pages.min)?,
+            (3, 9) => t.binaries(&mut pages.max)?,
+            _ => t.skip(wire, 0)?,
+        }
+        Ok(())
+    })?;
+    Ok(pages)
+}
+
 fn bad(what: &str) -> Error {
     Error::data(format!("thrift structure without a valid {what}"))
 }
@@ -223,6 +257,21 @@ impl Thrift<'_> {
         Ok((len, head & 0x0f))
     }
 
+    /// A list of byte strings.
+    fn binaries(&mut self, out: &mut Vec<Vec<u8>>) -> Result<()> {
+        let (len, item) = self.list()?;
+        for _ in 0..len {
+            if item != 8 {
+                return Err(bad("list of bounds"));
+            }
+            let len = self.varint()?;
+            let start = self.at;
+            self.advance(len)?;
+            out.push(self.bytes[start..self.at].to_vec());
+        }
+        Ok(())
+    }
+
     fn skip(&mut self, wire: u8, depth: u8) -> Result<()> {
         if depth > SKIP_DEPTH_MAX {
             return Err(bad("depth"));
@@ -295,6 +344,23 @@ mod tests {
         for cut in 0..bytes.len() - 2 {
             assert!(page_header(&bytes[..cut]).is_err());
         }
+    }
+
+    #[test]
+    fn a_column_index() {
+        // 1: null_pages=[false, true], 2: min_values=["ab", ""], 3: max_values=["ac", ""], 4: boundary_order=1, 5: null_counts=[0, 9]
+        let bytes = [
+            0x19, 0x21, 0x02, 0x01, 0x19, 0x28, 0x02, b'a', b'b', 0x00, 0x19, 0x28, 0x02, b'a', b'c', 0x00, 0x15, 0x02, 0x19, 0x26, 0x00,
+            0x12, 0x00,
+        ];
+        let lists = |first: &[u8]| vec![first.to_vec(), Vec::new()];
+        let due = PageValues { empty: vec![false, true], min: lists(b"ab"), max: lists(b"ac") };
+        assert_eq!(column_index(&bytes).unwrap(), due);
+        for cut in 0..bytes.len() {
+            assert!(column_index(&bytes[..cut]).is_err());
+        }
+        // More items than bytes.
+        assert!(column_index(&[0x19, 0xf8, 0xff, 0xff, 0xff, 0x7f, 0x00]).is_err());
     }
 
     #[test]

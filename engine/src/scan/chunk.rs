@@ -41,6 +41,22 @@ pub trait SpanChunk: Debug + Send {
         Ok(false)
     }
 
+    /// Fetches what [`excludes`](Self::excludes) will ask for first of these columns, at once, if it is little.
+    async fn load_dictionaries(&mut self, _columns: &[&SpanColumn]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Leaves out traces none of whose spans can pass all of these tests of one column each, as far as the bounds of pages tell,
+    /// and if that spares enough. Then the chunk is one of fewer spans, perhaps of none. Nothing may be loaded yet.
+    async fn narrow(&mut self, _tests: &[(&SpanColumn, ValueTest<'_>)]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Like [`load`](Self::load), where [`column`](Self::column) will be asked for some of these spans only (`None`: all).
+    async fn load_for(&mut self, columns: &[SpanColumn], _spans: Option<&UInt32Array>) -> Result<()> {
+        self.load(columns).await
+    }
+
     /// The least and the greatest value of a column of times or durations (nanoseconds), if statistics tell.
     fn bounds(&self, _field: SpanField) -> Option<(i64, i64)> {
         None
@@ -106,6 +122,28 @@ pub struct ChunkStats {
     pub spans: u64,
     /// Traces the chunk holds.
     pub traces: u64,
+    /// Data pages of the leaves that were loaded, as far as the page index tells.
+    pub pages: u64,
+    /// Those of them that hold no span that can pass, by the bounds of pages: not read.
+    pub pages_excluded: u64,
+    /// Others that hold no span that is left: not read.
+    pub pages_without_span: u64,
+    /// Data pages that were decompressed; of those that were read some may be passed over.
+    pub pages_opened: u64,
+}
+
+impl ChunkStats {
+    /// What reading cost in both, which are of the same spans.
+    #[must_use]
+    pub fn with(mut self, other: Self) -> Self {
+        self.bytes_read += other.bytes_read;
+        self.requests += other.requests;
+        self.pages += other.pages;
+        self.pages_excluded += other.pages_excluded;
+        self.pages_without_span += other.pages_without_span;
+        self.pages_opened += other.pages_opened;
+        self
+    }
 }
 
 /// Opens chunks; cheap to hold in a plan.

@@ -258,7 +258,7 @@ struct Reader {
 
 impl Reader {
     async fn read(&self, queue: &ChunkQueue, selected: &mut Selected) -> Result<Vec<RecordBatch>> {
-        selected.chunk.load(&self.columns).await?;
+        selected.chunk.load_for(&self.columns, selected.spans.as_ref()).await?;
         let _timer = queue.baseline.elapsed_compute().timer();
         let rows = selected.rows();
         let mut arrays = Vec::with_capacity(self.columns.len());

@@ -40,6 +40,8 @@ const FEW_SPANS: usize = 8;
 pub struct ValueTest<'a> {
     /// What may pass, if the column is of attribute values.
     pub passing: Passing,
+    /// If known: whole numbers (of times and durations, nanoseconds) that pass are not below the first nor above the second.
+    pub within: Option<(i64, i64)>,
     condition: &'a Condition,
     /// Which of the condition's columns.
     column: usize,
@@ -51,11 +53,15 @@ impl ValueTest<'_> {
         if values.is_empty() {
             return Ok(false);
         }
+        Ok(self.verdicts(values).is_none_or(|verdicts| verdicts.true_count() > 0))
+    }
+
+    /// Which of these values of the column pass. Values that no span has may make the condition fail: then nothing is known.
+    pub fn verdicts(&self, values: &ArrayRef) -> Option<BooleanArray> {
         let others = |c: &SpanColumn| new_null_array(&c.data_type(), values.len());
         let arrays = self.condition.columns.iter().enumerate();
         let arrays = arrays.map(|(i, c)| if i == self.column { values.clone() } else { others(c) }).collect();
-        // Values that no span has may make the condition fail; nothing is excluded by that.
-        Ok(self.condition.evaluate(arrays, values.len()).map_or(true, |verdicts| verdicts.true_count() > 0))
+        self.condition.evaluate(arrays, values.len()).ok()
     }
 }
 
@@ -93,6 +99,19 @@ impl Comparison {
             _ => return None,
         };
         Some(Self { field: *field, op: *binary.op(), literal })
+    }
+
+    /// The least and the greatest value that it can hold for, if it is of one range.
+    fn within(&self) -> Option<(i64, i64)> {
+        let literal = self.literal;
+        Some(match self.op {
+            Operator::Lt => (i64::MIN, literal.checked_sub(1)?),
+            Operator::LtEq => (i64::MIN, literal),
+            Operator::Gt => (literal.checked_add(1)?, i64::MAX),
+            Operator::GtEq => (literal, i64::MAX),
+            Operator::Eq => (literal, literal),
+            _ => return None,
+        })
     }
 
     /// Whether it holds for all values between these bounds or for none; `None` if it depends.
@@ -173,11 +192,17 @@ impl Condition {
             return Ok(false);
         }
         for (i, column) in self.columns.iter().enumerate() {
-            if !chunk.excludes(column, &ValueTest { passing: self.passing, condition: self, column: i }).await? {
+            if !chunk.excludes(column, &self.test(i)).await? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// The condition as a test of one of its columns.
+    fn test(&self, column: usize) -> ValueTest<'_> {
+        let within = self.comparison.and_then(|comparison| comparison.within());
+        ValueTest { passing: self.passing, within, condition: self, column }
     }
 
     /// Which values of its columns the condition needs. A missing value can stand for one that does not pass if it does not pass
@@ -380,12 +405,23 @@ impl ScanFilter {
         if decided || self.tightening.iter().any(|filter| filter.excludes(chunk)) {
             return Ok(Some(ExcludedBy::Statistics));
         }
+        let columns: Vec<_> = self.conditions.iter().flat_map(|c| &c.columns).collect();
+        if columns.len() > 1 {
+            chunk.load_dictionaries(&columns).await?;
+        }
         for condition in &self.conditions {
             if condition.excludes(chunk).await? {
                 return Ok(Some(ExcludedBy::Dictionary));
             }
         }
         Ok(None)
+    }
+
+    /// Leaves out of a chunk, if that spares enough, traces that cannot pass by the bounds of pages.
+    pub async fn narrow(&self, chunk: &mut dyn SpanChunk) -> Result<()> {
+        let open = self.conditions.iter().filter(|c| c.columns.len() == 1 && c.places.is_none() && c.decided(chunk).is_none());
+        let tests: Vec<_> = open.map(|c| (&c.columns[0], c.test(0))).collect();
+        if tests.is_empty() { Ok(()) } else { chunk.narrow(&tests).await }
     }
 
     /// The spans of a chunk, with the filter's columns loaded, that pass, of those in `before` (`None`: all); `None` if all do.

@@ -49,6 +49,7 @@ struct Counters {
     chunks: Count,
     by_statistics: Count,
     by_dictionary: Count,
+    by_pages: Count,
     unmatched: Count,
     old: Count,
     older: Count,
@@ -57,6 +58,10 @@ struct Counters {
     traces: Count,
     bytes: Count,
     requests: Count,
+    pages: Count,
+    pages_excluded: Count,
+    pages_without_span: Count,
+    pages_opened: Count,
 }
 
 impl Counters {
@@ -66,6 +71,7 @@ impl Counters {
             chunks: counter("chunks_scanned"),
             by_statistics: counter("chunks_excluded_by_statistics"),
             by_dictionary: counter("chunks_excluded_by_dictionary"),
+            by_pages: counter("chunks_excluded_by_page_index"),
             unmatched: counter("chunks_without_match"),
             old: counter("chunks_too_old"),
             older: counter("spans_too_old"),
@@ -74,6 +80,10 @@ impl Counters {
             traces: counter("traces_scanned"),
             bytes: counter("bytes_scanned"),
             requests: counter("store_requests"),
+            pages: counter("pages_total"),
+            pages_excluded: counter("pages_excluded_by_page_index"),
+            pages_without_span: counter("pages_without_span"),
+            pages_opened: counter("pages_opened"),
         }
     }
 
@@ -89,6 +99,10 @@ impl Counters {
         self.traces.add(stats.traces as usize);
         self.bytes.add(stats.bytes_read as usize);
         self.requests.add(stats.requests as usize);
+        self.pages.add(stats.pages as usize);
+        self.pages_excluded.add(stats.pages_excluded as usize);
+        self.pages_without_span.add(stats.pages_without_span as usize);
+        self.pages_opened.add(stats.pages_opened as usize);
     }
 }
 
@@ -191,6 +205,11 @@ impl ChunkQueue {
         }
         if let Some(by) = self.filter.excludes(chunk.as_mut()).await? {
             return Ok(self.leave(chunk.as_ref(), self.counters.excluded(by)));
+        }
+        let before = chunk.span_count();
+        self.filter.narrow(chunk.as_mut()).await?;
+        if chunk.span_count() == 0 && before > 0 {
+            return Ok(self.leave(chunk.as_ref(), &self.counters.by_pages));
         }
         let possible = match &self.traces.stage {
             Some(stage) => stage.possible(chunk.as_mut()).await?,

@@ -11,6 +11,7 @@ use datafusion::{
     logical_expr::{Expr, TableProviderFilterPushDown, TableType, expr_rewriter::unnormalize_col, lit, utils::conjunction},
     physical_plan::ExecutionPlan,
 };
+use futures::StreamExt;
 use uuid::Uuid;
 
 use super::{
@@ -21,7 +22,10 @@ use super::{
     queue::ScanUnit,
     traces::{PlannedTraceFilter, TraceChoice, TraceFilter},
 };
-use crate::{Engine, Snapshot, error::Result, tenant::TenantId};
+use crate::{Engine, Snapshot, block::BlockMeta, error::Result, tenant::TenantId};
+
+/// Footers that are read at the same time.
+const OPEN_CONCURRENCY: usize = 16;
 
 /// The spans of one tenant as a DataFusion table.
 #[derive(Clone, Debug)]
@@ -145,12 +149,14 @@ impl SpansTable {
             }
             units.extend(live_units(segment.traces, self.engine.config().live_chunk_spans));
         }
-        for meta in snapshot.blocks.iter() {
-            let left_out = self.only_blocks.as_ref().is_some_and(|only| !only.contains(&meta.block_id));
-            if left_out || prune.excludes_block(meta) {
-                continue;
-            }
-            if let Some(block) = tolerance.judge(meta.block_id, self.engine.open_block(&self.tenant, meta).await)? {
+        let wanted = |meta: &Arc<BlockMeta>| self.only_blocks.as_ref().is_none_or(|only| only.contains(&meta.block_id));
+        let metas: Vec<_> = snapshot.blocks.iter().filter(|meta| wanted(meta) && !prune.excludes_block(meta)).collect();
+        // On an object store each footer takes as long as all together.
+        let opening: Vec<_> = metas.iter().map(|meta| self.engine.open_block(&self.tenant, meta)).collect();
+        let mut opened = futures::stream::iter(opening).buffered(OPEN_CONCURRENCY);
+        for meta in metas {
+            let Some(block) = opened.next().await else { break };
+            if let Some(block) = tolerance.judge(meta.block_id, block)? {
                 units.extend(block.row_groups().map(|i| ScanUnit::of_block(block.row_group(i), meta.block_id, tolerance.clone())));
             }
         }

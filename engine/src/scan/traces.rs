@@ -267,7 +267,7 @@ impl TraceStage {
             return Ok(chosen.finish());
         }
         let rows = UInt32Array::from(spans);
-        chunk.load(self.test.columns()).await?;
+        chunk.load_for(self.test.columns(), Some(&rows)).await?;
         let columns = self.test.columns().iter().map(|c| chunk.column(c, Some(&rows))).collect::<Result<Vec<_>>>()?;
         let own: usize = columns.iter().map(|c| c.get_array_memory_size()).sum();
         for batch in batches(&traces) {
