@@ -20,6 +20,12 @@ const END: Parameter = ("end", &["1772380800"], SECONDS_WRONG);
 /// In three units, of which each can be told.
 const TIME: [&str; 5] = ["1772366400", "1772366400.5", "1772366400000000000", "2026-03-01T12:00:00Z", ""];
 const TIME_WRONG: &[&str] = &["x", "2026-03-01", "-", "99999999999999999999", "12:00"];
+/// Of names and values: times in all units, both or neither.
+const START_OF_TAGS: Parameter =
+    ("start", &["1772366400", "1772366400.5", "1772366400000000000", "2026-03-01T12:00:00Z"], &["", "x", "2026-03-01"]);
+const END_OF_TAGS: Parameter =
+    ("end", &["1772380800", "2026-03-01T16:00:00Z", "1772366400"], &["", "x", "1772366399", "1.5", "1773366400"]);
+const SINCE: Parameter = ("since", &["", "0", "1h"], &["x", "1", "5 h", "200h"]);
 const LIMIT: Parameter = ("limit", &["", "1", "262144"], &["0", "-1", "x", "1.5", "262145", "4294967296", "1e3", " 5", "+5"]);
 /// Bounds of completion, where what is no number is no bound, as in Tempo.
 const LIMIT_IGNORED: Parameter = ("limit", &["", "0", "1", "x", "-1", "1.5", "99999999999999999999"], &[]);
@@ -42,6 +48,7 @@ const ENDPOINTS: &[Endpoint] = &[
             Q,
             START,
             END,
+            SINCE,
             LIMIT,
             ("spss", &["", "0", "100"], &["-1", "101", "x", "1.5", "99999999999999999999"]),
             ("minDuration", &["", "0", "0s", "5ms", "1.5s", "1h30m"], &["5", "x", "5 ms", "5parsecs", "99999999999999h"]),
@@ -101,10 +108,10 @@ const ENDPOINTS: &[Endpoint] = &[
             ("limit", &["", "1"], &["0", "-1", "x"]),
         ],
     ),
-    ("/api/search/tags", &WINDOW, &[SCOPE, Q_LENIENT, START, END, LIMIT_IGNORED]),
-    ("/api/v2/search/tags", &WINDOW, &[SCOPE, Q_LENIENT, START, END, LIMIT_IGNORED]),
-    ("/api/search/tag/service.name/values", &WINDOW, &[Q_LENIENT, START, END, LIMIT_IGNORED]),
-    ("/api/v2/search/tag/span.peer/values", &WINDOW, &[Q_LENIENT, START, END, LIMIT_IGNORED]),
+    ("/api/search/tags", &WINDOW, &[SCOPE, Q_LENIENT, START_OF_TAGS, END_OF_TAGS, SINCE, LIMIT_IGNORED]),
+    ("/api/v2/search/tags", &WINDOW, &[SCOPE, Q_LENIENT, START_OF_TAGS, END_OF_TAGS, SINCE, LIMIT_IGNORED]),
+    ("/api/search/tag/service.name/values", &WINDOW, &[Q_LENIENT, START_OF_TAGS, END_OF_TAGS, SINCE, LIMIT_IGNORED]),
+    ("/api/v2/search/tag/span.peer/values", &WINDOW, &[Q_LENIENT, START_OF_TAGS, END_OF_TAGS, SINCE, LIMIT_IGNORED]),
     ("/querier/api/search", &[("q", "{}"), WINDOW[0], WINDOW[1]], &[Q, START, END, LIMIT, ("blockID", &[""], &["x"])]),
     ("/querier/api/v2/traces/a1", &[], &[MODE, BLOCK_START, BLOCK_END]),
 ];

@@ -244,7 +244,7 @@ impl Engine {
                 .live
                 .iter()
                 .flat_map(|s| &s.traces)
-                .filter(|t| t.id == id)
+                .filter(|t| t.id == id && range.is_none_or(|range| t.overlaps(range)))
                 .map(|t| Some(derive::as_stored(t, version, &meta.dedicated_columns))),
         );
         let mut trace: Option<Trace> = None;
@@ -254,8 +254,6 @@ impl Engine {
                 None => trace = Some(part),
             }
         }
-        // A block says what its traces span together; what counts is the trace itself.
-        let trace = trace.filter(|t| range.is_none_or(|range| t.overlaps(range)));
         Ok(FoundTrace { trace, inspected_bytes: self.store.counters().1 - before })
     }
 }

@@ -12,10 +12,8 @@ use tracehouse_sql::Sessions;
 use crate::{
     result::search::SearchResponse,
     search::{SearchRequest, search},
-    syntax::{Attribute, BinaryOp, Field, FieldExpr, Intrinsic, Scope, Static, Status},
+    syntax::{Attribute, BinaryOp, Field, FieldExpr, Intrinsic, SERVICE_NAME, Scope, Static, Status},
 };
-
-const SERVICE_NAME: &str = "service.name";
 
 /// What a search by tags asks for.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -13,7 +13,7 @@ use super::{Api, ApiError, params::Params};
 use crate::{
     metrics::{
         InstantRequest, RangeRequest, query_instant, query_range,
-        time::{check_range, check_step, default_step, parse_step, parse_time},
+        time::{check_range, check_step, default_step, parse_step},
     },
     result::metrics::{InstantResponse, RangeResponse},
 };
@@ -80,16 +80,8 @@ fn series_max(api: &Api, params: &Params) -> Result<usize, ApiError> {
 
 /// `start` and `end`; what is absent follows from `since` and the time now.
 fn range_of(params: &Params, now: i64) -> Result<(i64, i64), ApiError> {
-    let time = |name: &str| {
-        let read = |text: &str| {
-            parse_time(text).ok_or_else(|| {
-                ApiError::bad_request(format!("invalid {name}: {text:?} is not in Unix seconds, Unix nanoseconds or RFC 3339"))
-            })
-        };
-        params.get(name).map(read).transpose()
-    };
     let since = params.duration("since")?.unwrap_or(SINCE_DEFAULT);
-    let end = time("end")?.unwrap_or(now);
-    let start = time("start")?.unwrap_or_else(|| end.saturating_sub(since));
+    let end = params.time("end")?.unwrap_or(now);
+    let start = params.time("start")?.unwrap_or_else(|| end.saturating_sub(since));
     Ok((start, end))
 }

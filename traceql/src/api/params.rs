@@ -10,6 +10,7 @@ use axum::{
 };
 
 use super::ApiError;
+use crate::metrics::time::parse_time;
 
 /// Parameters that mean something to one of the endpoints; others are ignored, as Tempo does.
 const KNOWN: &[&str] = &[
@@ -39,6 +40,9 @@ const KNOWN: &[&str] = &[
 
 /// Latest time in Unix seconds that is taken for one: the year 5138. What is larger is in another unit.
 const SECONDS_MAX: u64 = 99_999_999_999;
+
+/// Nanoseconds.
+const SECOND: u64 = 1_000_000_000;
 
 /// Refuses a request that gives a parameter twice: which of the two is meant cannot be known.
 pub async fn once(request: Request<Body>, next: Next) -> Response {
@@ -133,23 +137,68 @@ impl Params {
         if start && end { self.seconds_range(0) } else { Ok(None) }
     }
 
-    /// `start` and `end` in Unix seconds, as nanoseconds; `None` if neither is there. `max_seconds` 0 means no bound.
+    /// `start` and `end` in Unix seconds, as nanoseconds; `None` if neither is there or both are 0. `max_seconds` 0 means no bound.
     pub fn seconds_range(&self, max_seconds: u64) -> Result<Option<(i64, i64)>, ApiError> {
-        let (start, end) = (self.seconds("start")?, self.seconds("end")?);
-        if start.is_none() && end.is_none() {
+        let (start, end) = (self.seconds("start")?.unwrap_or(0), self.seconds("end")?.unwrap_or(0));
+        if (start, end) == (0, 0) {
             return Ok(None);
         }
-        let (start, end) = (start.unwrap_or(0), end.unwrap_or(0));
         if end <= start {
-            return Err(ApiError::bad_request(format!("http parameter start must be before end. received start={start} end={end}")));
+            return Err(not_before(start, end));
         }
-        if max_seconds > 0 && end - start > max_seconds {
-            let hours = max_seconds / 3600;
-            return Err(ApiError::bad_request(format!(
-                "range specified by start and end exceeds {hours}h0m0s. received start={start} end={end}"
-            )));
-        }
-        let nanos = |s: u64| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1_000_000_000);
-        Ok(Some((nanos(start), nanos(end))))
+        Ok(Some(bounded(start, end, max_seconds)?))
     }
+
+    /// The last `since`, which counts before `start` and `end`, in nanoseconds.
+    pub fn since_range(&self, now: i64, max_seconds: u64) -> Result<Option<(i64, i64)>, ApiError> {
+        let Some(since) = self.duration("since")?.filter(|since| *since > 0) else { return Ok(None) };
+        let seconds = |nanos: i64| nanos.max(0) as u64 / SECOND;
+        bounded(seconds(now.saturating_sub(since)), seconds(now), max_seconds).map(Some)
+    }
+
+    /// `start` and `end` in any form that metrics take, as whole seconds in nanoseconds, or the last `since`; `None` if nothing
+    /// of it is there. `max_seconds` 0 means no bound.
+    pub fn time_range(&self, now: i64, max_seconds: u64) -> Result<Option<(i64, i64)>, ApiError> {
+        if let Some(range) = self.since_range(now, max_seconds)? {
+            return Ok(Some(range));
+        }
+        let (start, end) = match (self.time("start")?, self.time("end")?) {
+            (Some(start), Some(end)) => (start.max(0) as u64 / SECOND, end.max(0) as u64 / SECOND),
+            (None, None) => return Ok(None),
+            _ => return Err(ApiError::bad_request("only one of start and end is there: send both or neither")),
+        };
+        if (start, end) == (0, 0) {
+            return Ok(None);
+        }
+        if end < start {
+            return Err(not_before(start, end));
+        }
+        Ok(Some(bounded(start, end, max_seconds)?))
+    }
+
+    /// A time in Unix seconds, Unix nanoseconds or RFC 3339, as nanoseconds.
+    pub fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let read = |text: &str| {
+            parse_time(text).ok_or_else(|| {
+                ApiError::bad_request(format!("invalid {name}: {text:?} is not in Unix seconds, Unix nanoseconds or RFC 3339"))
+            })
+        };
+        self.get(name).map(read).transpose()
+    }
+}
+
+fn not_before(start: u64, end: u64) -> ApiError {
+    ApiError::bad_request(format!("http parameter start must be before end. received start={start} end={end}"))
+}
+
+/// Both seconds as nanoseconds, if they are not too far from each other.
+fn bounded(start: u64, end: u64, max_seconds: u64) -> Result<(i64, i64), ApiError> {
+    if max_seconds > 0 && end - start > max_seconds {
+        let hours = max_seconds / 3600;
+        return Err(ApiError::bad_request(format!(
+            "range specified by start and end exceeds {hours}h0m0s. received start={start} end={end}"
+        )));
+    }
+    let nanos = |s: u64| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(SECOND as i64);
+    Ok((nanos(start), nanos(end)))
 }

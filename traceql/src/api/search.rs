@@ -8,6 +8,7 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
+use tracehouse_engine::clock;
 
 use super::{Api, ApiError, Form, form, params::Params, protobuf};
 use crate::{
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// Parameters that are never taken for tags.
-const RESERVED: [&str; 8] = ["q", "tags", "minDuration", "maxDuration", "limit", "spss", "start", "end"];
+const RESERVED: [&str; 9] = ["q", "tags", "minDuration", "maxDuration", "limit", "spss", "start", "end", "since"];
 
 /// Answers a search in TraceQL (`q`), or by the old `tags`, `minDuration`, `maxDuration`.
 pub async fn search(State(api): State<Arc<Api>>, headers: HeaderMap, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
@@ -48,7 +49,11 @@ pub(super) fn request_of(api: &Api, params: &Params, tags: Option<Vec<(String, S
     if params.get("q").is_some() && tags.is_some() {
         return Err(ApiError::bad_request("invalid request: can't specify tags and q in the same query"));
     }
-    let range = params.seconds_range(config.max_search_duration_seconds)?;
+    let max = config.max_search_duration_seconds;
+    let range = match params.since_range(clock::now_unix_nanos() as i64, max)? {
+        None => params.seconds_range(max)?,
+        since => since,
+    };
     let limit = match params.number("limit")? {
         Some(0) => return Err(ApiError::bad_request("invalid limit: must be a positive number")),
         Some(n) if n > config.max_result_limit.into() => {

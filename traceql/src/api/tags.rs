@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
+use tracehouse_engine::clock;
 
 use super::{Api, ApiError, Form, form, params::Params};
 use crate::{
@@ -44,7 +45,7 @@ async fn find_names(api: &Arc<Api>, headers: &HeaderMap, RawQuery(query): RawQue
 }
 
 fn request_of(api: &Api, params: &Params) -> Result<TagsRequest, ApiError> {
-    let range = params.seconds_range(api.config.max_search_duration_seconds)?;
+    let range = params.time_range(clock::now_unix_nanos() as i64, api.config.max_search_duration_seconds)?;
     // Tempo ignores a limit that is no number here.
     let limit = params.number("limit").ok().flatten().unwrap_or(0) as usize;
     Ok(TagsRequest { query: params.get("q").map(str::to_owned), range, limit })

@@ -16,19 +16,23 @@ use super::{
     Values,
     values::{AnyValues, Text},
 };
-use crate::syntax::{Attribute, Field, Intrinsic, Scope};
+use crate::syntax::{Attribute, Field, Intrinsic, SERVICE_NAME, Scope};
 
 /// The columns that hold a field's values. An attribute without scope is looked up on the span, then on the resource
 /// (Tempo 3.0.3 does not look at events, links or scopes for it, whatever its documentation says).
 pub fn columns_of(field: &Field) -> Vec<SpanColumn> {
     use Intrinsic as I;
     let attribute = |scope, name: &str| SpanColumn::Attribute { scope, key: Arc::from(name) };
+    let of_resource = |name: &str| match name {
+        SERVICE_NAME => SpanColumn::Field(SpanField::ServiceName),
+        _ => attribute(AttributeScope::Resource, name),
+    };
     let intrinsic = match field {
         Field::Attribute(Attribute { scope, name, .. }) => {
             return match scope {
-                Scope::None => vec![attribute(AttributeScope::Span, name), attribute(AttributeScope::Resource, name)],
+                Scope::None => vec![attribute(AttributeScope::Span, name), of_resource(name)],
                 Scope::Span => vec![attribute(AttributeScope::Span, name)],
-                Scope::Resource => vec![attribute(AttributeScope::Resource, name)],
+                Scope::Resource => vec![of_resource(name)],
                 Scope::Event => vec![attribute(AttributeScope::Event, name)],
                 Scope::Link => vec![attribute(AttributeScope::Link, name)],
                 Scope::Instrumentation => vec![attribute(AttributeScope::Instrumentation, name)],
@@ -171,7 +175,10 @@ pub fn values_of(field: &Field, arrays: &[ArrayRef]) -> Result<Values> {
     let text = || first.as_string_opt::<i32>().cloned().ok_or_else(wrong);
     let intrinsic = match field {
         Field::Attribute(_) => {
-            let any = |a: &ArrayRef| a.as_struct_opt().and_then(AnyValues::new).map(|v| Values::Any(Box::new(v))).ok_or_else(wrong);
+            let any = |a: &ArrayRef| {
+                let any = a.as_struct_opt().and_then(AnyValues::new).map(|v| Values::Any(Box::new(v)));
+                any.or_else(|| Text::new(a).map(Values::TextOrEmpty)).ok_or_else(wrong)
+            };
             let mut all = arrays.iter().map(any).collect::<Result<Vec<_>>>()?;
             return Ok(if all.len() == 1 { all.remove(0) } else { Values::First(all) });
         }

@@ -13,7 +13,7 @@ use super::{
     values::{AnyValues, Text},
     values_of,
 };
-use crate::syntax::{Field, Static};
+use crate::syntax::{Field, Intrinsic, Static};
 
 /// One code a row, and what the codes stand for. Two codes may stand for the same value.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,6 +31,20 @@ pub fn single_values_of(field: &Field, arrays: &[ArrayRef]) -> Result<Values> {
     }
     let firsts = arrays.iter().map(first_items).collect::<Result<Vec<_>>>()?;
     values_of(field, &firsts)
+}
+
+/// The same, but what events or links have by nature reads as zeros of a span without them (recorded).
+pub fn single_values_or_zeros_of(field: &Field, arrays: &[ArrayRef]) -> Result<Values> {
+    let values = single_values_of(field, arrays)?;
+    let Field::Intrinsic(intrinsic) = field else { return Ok(values) };
+    Ok(match (intrinsic, values) {
+        (Intrinsic::EventName, Values::Text(names)) => Values::TextOrEmpty(names),
+        (Intrinsic::EventTimeSinceStart, Values::Duration(times)) => {
+            Values::Duration(times.iter().map(|time| Some(time.unwrap_or_default())).collect())
+        }
+        (Intrinsic::LinkSpanId, Values::Text(Text::Plain(ids))) => Values::ParentId(ids),
+        (_, values) => values,
+    })
 }
 
 /// The first item of each list that is not NULL.
@@ -76,11 +90,12 @@ impl Values {
         };
         match self {
             Self::Any(any) => any.codes(),
-            Self::Text(Text::Plain(texts)) | Self::ShortId(texts) | Self::ParentId(texts) => self.text_codes(texts),
-            Self::Text(Text::Dictionary { keys, values }) => {
-                let mut dictionary = DictionaryCodes::new(values);
-                let rows = keys.iter().map(|key| dictionary.code(key)).collect();
-                Codes { rows, values: dictionary.found }
+            Self::ShortId(texts) | Self::ParentId(texts) => self.text_codes(texts),
+            Self::Text(text) => text.codes(),
+            Self::TextOrEmpty(text) => {
+                let mut codes = text.codes();
+                codes.values[0] = Static::String(String::new());
+                codes
             }
             Self::Int(a) | Self::Status(a) | Self::Kind(a) => numbers(&|row| a.is_valid(row).then(|| a.value(row).into())),
             Self::Duration(a) => numbers(&|row| a.is_valid(row).then(|| a.value(row))),
@@ -90,8 +105,8 @@ impl Values {
 
     fn text_codes(&self, texts: &StringArray) -> Codes {
         let mut coder = Coder::new();
-        let id = matches!(self, Self::ParentId(_)); // there NULL is a value too
-        let text = |row| if texts.is_valid(row) { Some(texts.value(row)) } else { id.then_some("") };
+        // NULL is a value too: a root's parent, the link of a span without links.
+        let text = |row| Some(if texts.is_valid(row) { texts.value(row) } else { "" });
         let rows = (0..texts.len()).map(|row| coder.code(text(row), || self.get(row))).collect();
         Codes { rows, values: coder.values }
     }
@@ -106,7 +121,27 @@ impl Values {
             Self::First(all) => (0..self.len())
                 .map(|row| all.iter().map(|v| v.get(row)).find(|v| *v != Static::Nil)?.as_f64().filter(|x| !x.is_nan()))
                 .collect(),
-            Self::Text(_) | Self::ShortId(_) | Self::ParentId(_) | Self::Status(_) | Self::Kind(_) => Float64Array::new_null(self.len()),
+            Self::Text(_) | Self::TextOrEmpty(_) | Self::ShortId(_) | Self::ParentId(_) | Self::Status(_) | Self::Kind(_) => {
+                Float64Array::new_null(self.len())
+            }
+        }
+    }
+}
+
+impl Text {
+    /// The texts as codes; 0 stands for none.
+    fn codes(&self) -> Codes {
+        match self {
+            Self::Plain(texts) => {
+                let mut coder = Coder::new();
+                let rows = texts.iter().map(|text| coder.code(text, || text.map_or(Static::Nil, |t| Static::String(t.to_owned()))));
+                Codes { rows: rows.collect(), values: coder.values }
+            }
+            Self::Dictionary { keys, values } => {
+                let mut dictionary = DictionaryCodes::new(values);
+                let rows = keys.iter().map(|key| dictionary.code(key)).collect();
+                Codes { rows, values: dictionary.found }
+            }
         }
     }
 }

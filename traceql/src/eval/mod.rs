@@ -14,7 +14,7 @@ use regex::Regex;
 
 pub use bind::{FieldColumns, columns_of, repeated, values_of};
 pub(crate) use codes::Key;
-pub use codes::{Codes, single_values_of};
+pub use codes::{Codes, single_values_of, single_values_or_zeros_of};
 pub use values::{NO_PARENT, Values};
 
 use crate::syntax::{

@@ -7,7 +7,7 @@ use arrow::{
 };
 
 use super::Test;
-use crate::syntax::{Attribute, BinaryOp, Field, Kind, Scope, Static, Status};
+use crate::syntax::{BinaryOp, Kind, Static, Status};
 
 /// The parent id of a root span, as Tempo shows it.
 pub const NO_PARENT: &str = "0000000000000000";
@@ -19,6 +19,9 @@ pub enum Values {
     Any(Box<AnyValues>),
     /// Text.
     Text(Text),
+    /// Text that reads as the empty text where there is none: names of services (of a resource without one, or with one that is
+    /// no text; recorded), and of events that a span has none of.
+    TextOrEmpty(Text),
     /// Hex ids, shown without leading zeros (trace ids).
     ShortId(StringArray),
     /// Hex ids of parent spans: NULL, of a root, reads as zeros. Only `!= ""` tells roots from other spans (recorded).
@@ -70,6 +73,13 @@ impl Text {
                 Some(Self::Dictionary { keys: dictionary.keys().clone(), values: dictionary.values().as_string_opt::<i32>()?.clone() })
             }
             _ => None,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Plain(a) => a.len(),
+            Self::Dictionary { keys, .. } => keys.len(),
         }
     }
 
@@ -211,27 +221,12 @@ impl AnyValues {
 }
 
 impl Values {
-    /// What a filter looks at. The service's name of a resource is text there or none: an array of names is not found (recorded).
-    pub fn searched(self, field: &Field) -> Self {
-        match (self, field) {
-            (Self::Any(values), field) if field.is_service_name() => Self::Text(values.string),
-            // The last of the columns of an attribute without scope is the resource's.
-            (Self::First(mut all), Field::Attribute(a)) if a.name == "service.name" => {
-                let resource = Field::Attribute(Attribute { scope: Scope::Resource, ..a.clone() });
-                let last = all.pop().map(|values| values.searched(&resource));
-                all.extend(last);
-                Self::First(all)
-            }
-            (values, _) => values,
-        }
-    }
-
     /// Number of rows.
     pub fn len(&self) -> usize {
         match self {
             Self::Any(a) => a.int.len(),
-            Self::Text(Text::Plain(a)) | Self::ShortId(a) | Self::ParentId(a) => a.len(),
-            Self::Text(Text::Dictionary { keys, .. }) => keys.len(),
+            Self::Text(text) | Self::TextOrEmpty(text) => text.len(),
+            Self::ShortId(a) | Self::ParentId(a) => a.len(),
             Self::Int(a) | Self::Status(a) | Self::Kind(a) => a.len(),
             Self::Duration(a) => a.len(),
             Self::First(all) => all.first().map_or(0, Self::len),
@@ -251,6 +246,7 @@ impl Values {
         match self {
             Self::Any(a) => a.get(row),
             Self::Text(text) => text.get(row).map_or(Static::Nil, |s| Static::String(s.to_owned())),
+            Self::TextOrEmpty(text) => Static::String(text.get(row).unwrap_or_default().to_owned()),
             Self::ShortId(a) => Static::String(short(a, row).to_owned()),
             Self::ParentId(a) => Static::String(parent(a, row).to_owned()),
             Self::Int(a) => number(a.is_valid(row), || a.value(row), |v| Static::Int(v.into())),
@@ -269,7 +265,7 @@ impl Values {
             Self::Any(a) => of(a.nulls.as_ref()),
             Self::Text(text) => BooleanBuffer::collect_bool(rows, |i| text.get(i).is_some()),
             Self::ShortId(a) => BooleanBuffer::collect_bool(rows, |i| a.is_valid(i)),
-            Self::ParentId(_) => BooleanBuffer::new_set(rows),
+            Self::ParentId(_) | Self::TextOrEmpty(_) => BooleanBuffer::new_set(rows),
             Self::Int(a) | Self::Status(a) | Self::Kind(a) => of(a.nulls()),
             Self::Duration(a) => of(a.nulls()),
             Self::First(all) => all.iter().map(Self::present).reduce(|a, b| &a | &b).unwrap_or_else(|| BooleanBuffer::new_unset(rows)),
@@ -281,6 +277,11 @@ impl Values {
         match self {
             Self::Any(a) => a.test(test),
             Self::Text(text) => text.test(test),
+            Self::TextOrEmpty(text) if test.passes_text("") => {
+                let absent = BooleanBuffer::collect_bool(text.len(), |i| text.get(i).is_none());
+                &text.test(test) | &absent
+            }
+            Self::TextOrEmpty(text) => text.test(test),
             Self::ShortId(a) => match test.literal {
                 Static::String(id) if test.regex.is_none() => {
                     let literal = Static::String(id.trim_start_matches('0').to_owned());

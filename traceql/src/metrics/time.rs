@@ -17,7 +17,7 @@ pub struct Intervals {
     pub step: i64,
     /// Number of intervals; at least 1.
     pub count: usize,
-    /// One interval for the whole range, closed on both sides (an instant query).
+    /// One interval for the whole range (an instant query).
     pub instant: bool,
 }
 

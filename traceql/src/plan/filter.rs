@@ -103,7 +103,7 @@ impl TraceqlFilter {
         }
         let columns = FieldColumns::new(spans, fields);
         let exploded = columns.explode();
-        let fields = columns.values(&exploded)?.into_iter().map(|(field, values)| (field, values.searched(field))).collect();
+        let fields = columns.values(&exploded)?;
         let rows = Rows { count: exploded.count(spans), fields, regexes: &self.regexes };
         let matches =
             rows.matches(&self.expr, &BooleanBuffer::new_set(rows.count)).map_err(|e| Error::invalid(format!("{}: {e}", self.expr)))?;

@@ -27,8 +27,8 @@ use crate::{
     eval::columns_of,
     spansets::program::{is_conjunction, plain_filters},
     syntax::{
-        Aggregate, Attribute, BinaryOp, Field, FieldExpr, Intrinsic, Pipeline, Query, Relation, Root, ScalarExpr, ScalarFilter, Scope,
-        SpansetExpr, SpansetOp, Stage, Static, UnaryOp,
+        Aggregate, Attribute, BinaryOp, Field, FieldExpr, Intrinsic, Pipeline, Query, Relation, Root, SERVICE_NAME, ScalarExpr,
+        ScalarFilter, Scope, SpansetExpr, SpansetOp, Stage, Static, UnaryOp,
     },
 };
 
@@ -65,6 +65,8 @@ pub struct Shown {
     pub field: Field,
     /// Its value is shown if one of these holds.
     pub conditions: Vec<Condition>,
+    /// Whether only `select()` or what follows it names the field: then it is read of the spans that were found, of any event.
+    pub selected: bool,
 }
 
 /// A search, planned.
@@ -190,16 +192,22 @@ fn timestamp(nanos: i64) -> Expr {
 
 /// The fields a query names, with the conditions on their values: what filters ask, and anything for the other stages.
 fn shown_fields(pipeline: &Pipeline) -> Vec<Shown> {
-    let mut found: Vec<(Field, Condition)> = Vec::new();
-    pipeline_conditions(pipeline, &mut found);
+    let mut found = Found::default();
+    found.pipeline(pipeline);
     let mut shown: Vec<Shown> = Vec::new();
-    for (field, condition) in found.into_iter().flat_map(|(f, c)| scoped(f).into_iter().map(move |f| (f, c.clone()))) {
-        match shown.iter_mut().find(|s| s.field == field) {
-            Some(known) => known.conditions.push(condition),
-            None => shown.push(Shown { field, conditions: vec![condition] }),
+    let mut add = |all: Vec<(Field, Condition)>, selected| {
+        for (field, condition) in all.into_iter().flat_map(|(f, c)| scoped(f).into_iter().map(move |f| (f, c.clone()))) {
+            match shown.iter_mut().find(|s| s.field == field) {
+                Some(known) => known.conditions.push(condition),
+                None => shown.push(Shown { field, conditions: vec![condition], selected }),
+            }
         }
-    }
-    share_conditions(&mut shown);
+        if !selected {
+            share_conditions(&mut shown);
+        }
+    };
+    add(found.first, false);
+    add(found.second, true);
     let mut read = Vec::new();
     tree_fields(pipeline, &mut read);
     // What a structural operator reads of all spans is shown of all spans, if the query names it at all.
@@ -255,7 +263,7 @@ fn generic_scope(field: &Field) -> Option<Scope> {
     static DEDICATED: LazyLock<Vec<DedicatedColumn>> = LazyLock::new(DedicatedColumn::defaults);
     let Field::Attribute(attribute) = field else { return None };
     let scope = match attribute.scope {
-        Scope::Resource if attribute.name == "service.name" => return None,
+        Scope::Resource if attribute.name == SERVICE_NAME => return None,
         Scope::Resource => DedicatedScope::Resource,
         Scope::Span => DedicatedScope::Span,
         other => return Some(other),
@@ -273,27 +281,52 @@ fn scoped(field: Field) -> Vec<Field> {
     }
 }
 
-fn pipeline_conditions(pipeline: &Pipeline, found: &mut Vec<(Field, Condition)>) {
-    let any = |f: &Field| (f.clone(), Condition::Any);
-    for stage in &pipeline.stages {
-        match stage {
-            Stage::Spansets(expr) => spanset_conditions(expr, found),
-            Stage::Scalar(ScalarFilter { lhs: ScalarExpr::Aggregate(Aggregate { expr: Some(expr), .. }), .. }) | Stage::By(expr) => {
-                found.extend(expr.fields().into_iter().map(any));
-            }
-            Stage::Select(fields) => found.extend(fields.iter().map(any)),
-            Stage::Scalar(_) | Stage::Coalesce => {}
-        }
-    }
+/// The fields that a query names, with their conditions, in order.
+#[derive(Default)]
+struct Found {
+    /// What is read to find spans.
+    first: Vec<(Field, Condition)>,
+    /// What is read of the spans that were found: what the first `select()` and the stages behind it name.
+    second: Vec<(Field, Condition)>,
+    selecting: bool,
 }
 
-fn spanset_conditions(expr: &SpansetExpr, found: &mut Vec<(Field, Condition)>) {
-    match expr {
-        SpansetExpr::Filter(filter) => conditions(filter, found),
-        SpansetExpr::Pipeline(pipeline) => pipeline_conditions(pipeline, found),
-        SpansetExpr::Binary { lhs, rhs, .. } => {
-            spanset_conditions(lhs, found);
-            spanset_conditions(rhs, found);
+impl Found {
+    fn add(&mut self, more: impl IntoIterator<Item = (Field, Condition)>) {
+        if self.selecting { &mut self.second } else { &mut self.first }.extend(more);
+    }
+
+    fn expression(&mut self, expr: &FieldExpr) {
+        let mut found = Vec::new();
+        conditions(expr, &mut found);
+        self.add(found);
+    }
+
+    fn pipeline(&mut self, pipeline: &Pipeline) {
+        let any = |f: &Field| (f.clone(), Condition::Any);
+        for stage in &pipeline.stages {
+            match stage {
+                Stage::Spansets(expr) => self.spansets(expr),
+                Stage::Scalar(ScalarFilter { lhs: ScalarExpr::Aggregate(Aggregate { expr: Some(expr), .. }), .. }) | Stage::By(expr) => {
+                    self.expression(expr);
+                }
+                Stage::Select(fields) => {
+                    self.selecting = true;
+                    self.add(fields.iter().map(any));
+                }
+                Stage::Scalar(_) | Stage::Coalesce => {}
+            }
+        }
+    }
+
+    fn spansets(&mut self, expr: &SpansetExpr) {
+        match expr {
+            SpansetExpr::Filter(filter) => self.expression(filter),
+            SpansetExpr::Pipeline(pipeline) => self.pipeline(pipeline),
+            SpansetExpr::Binary { lhs, rhs, .. } => {
+                self.spansets(lhs);
+                self.spansets(rhs);
+            }
         }
     }
 }

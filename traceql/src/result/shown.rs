@@ -53,7 +53,7 @@ impl<'a> ShownColumns<'a> {
             return Ok(eligible);
         }
         for (i, (shown, array)) in self.plan.shown.iter().zip(self.arrays).enumerate() {
-            if !is_repeated(&shown.field) {
+            if !is_repeated(&shown.field) || shown.selected {
                 continue;
             }
             let group = is_event(&shown.field);

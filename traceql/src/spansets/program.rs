@@ -4,7 +4,7 @@
 use tracehouse_engine::{Error, ErrorKind, Result};
 
 use super::aggregate::ScalarTest;
-use crate::syntax::{BinaryOp, FieldExpr, Pipeline, ScalarExpr, ScalarFilter, SpansetExpr, SpansetOp, Stage, UnaryOp};
+use crate::syntax::{BinaryOp, FieldExpr, Pipeline, ScalarExpr, ScalarFilter, SpansetExpr, SpansetOp, Stage, Static, UnaryOp};
 
 /// A pipeline, and what it needs to know of each span.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -187,9 +187,24 @@ pub fn all_filters(pipeline: &Pipeline) -> Vec<&FieldExpr> {
     found
 }
 
-/// Whether a span's values are shown only if all filters hold for them together.
+/// Whether a pipeline is nothing but filters that no span passes: `{ false }`, `{ false } || { 1 = 2 }`.
+pub fn finds_nothing(pipeline: &Pipeline) -> bool {
+    fn nothing(expr: &SpansetExpr) -> bool {
+        match expr {
+            SpansetExpr::Filter(FieldExpr::Static(value)) => *value != Static::Bool(true),
+            SpansetExpr::Filter(_) => false,
+            SpansetExpr::Pipeline(pipeline) => finds_nothing(pipeline),
+            SpansetExpr::Binary { op, lhs, rhs } => *op == SpansetOp::Or && nothing(lhs) && nothing(rhs),
+        }
+    }
+    matches!(pipeline.stages.as_slice(), [Stage::Spansets(expr)] if nothing(expr))
+}
+
+/// Whether a span's values are shown only if all filters hold for them together: not if the pipeline also groups or counts.
 pub fn is_conjunction(pipeline: &Pipeline) -> bool {
-    let plain = pipeline.stages.iter().all(|s| !matches!(s, Stage::Spansets(SpansetExpr::Binary { .. } | SpansetExpr::Pipeline(_))));
+    let apart =
+        |s: &Stage| matches!(s, Stage::Spansets(SpansetExpr::Binary { .. } | SpansetExpr::Pipeline(_)) | Stage::By(_) | Stage::Scalar(_));
+    let plain = !pipeline.stages.iter().take_while(|s| !matches!(s, Stage::Select(_))).any(apart);
     let either = |e: &&FieldExpr| matches!(e, FieldExpr::Binary { op: BinaryOp::Or, .. });
     plain && all_filters(pipeline).iter().all(|filter| !filter.operands(BinaryOp::And).iter().any(either))
 }

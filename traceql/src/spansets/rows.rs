@@ -13,9 +13,8 @@ use super::{
     structural::Position,
 };
 use crate::{
-    eval::{self, Regexes, columns_of, single_values_of},
-    plan::{NUMBERS, SpansetPlan, metrics::as_service_name},
-    syntax::FieldExpr,
+    eval::{self, Regexes, columns_of, single_values_or_zeros_of},
+    plan::{NUMBERS, SpansetPlan},
 };
 
 /// Reads the rows of a plan.
@@ -58,19 +57,12 @@ impl Rows {
         let mut fields = HashMap::new();
         for field in &self.spansets.fields {
             let (own, others) = rest.split_at_checked(columns_of(field).len()).ok_or_else(|| wrong("value"))?;
-            fields.insert(field, single_values_of(field, own)?);
+            fields.insert(field, single_values_or_zeros_of(field, own)?);
             rest = others;
         }
         let rows = eval::Rows { count: spans, fields, regexes: &self.regexes };
-        let value = |expr: &FieldExpr, row| match expr {
-            FieldExpr::Field(field) if field.is_service_name() => rows.value(expr, row).map(|mut name| {
-                as_service_name(&mut name);
-                name
-            }),
-            _ => rows.value(expr, row),
-        };
         let all = self.spansets.program.values.iter();
-        Ok(all.map(|expr| (0..spans).map(|row| value(expr, row)).collect()).collect())
+        Ok(all.map(|expr| (0..spans).map(|row| rows.value(expr, row)).collect()).collect())
     }
 
     fn number<'b>(&self, chunk: &'b RecordBatch, which: usize) -> Result<&'b Int32Array> {

@@ -248,10 +248,13 @@ pub enum Field {
     Intrinsic(Intrinsic),
 }
 
+/// The attribute that every resource has.
+pub const SERVICE_NAME: &str = "service.name";
+
 impl Field {
     /// Whether this is `resource.service.name`, which every resource has: absent or no text, it is the empty text.
     pub fn is_service_name(&self) -> bool {
-        matches!(self, Self::Attribute(a) if a.scope == Scope::Resource && a.name == "service.name")
+        matches!(self, Self::Attribute(a) if a.scope == Scope::Resource && a.name == SERVICE_NAME)
     }
 }
 

@@ -9,7 +9,10 @@ use tracehouse_engine::{Error, Result};
 use crate::{
     eval::turned,
     search::check_query,
-    syntax::{BinaryOp, Field, FieldExpr, Metrics, MetricsExpr, Pipeline, Root, Scope, SpansetExpr, Stage, Static, UnaryOp, parse_lenient},
+    syntax::{
+        BinaryOp, Field, FieldExpr, Intrinsic, Metrics, MetricsExpr, Pipeline, Root, Scope, SpansetExpr, Stage, Static, UnaryOp,
+        parse_lenient,
+    },
 };
 
 /// Most groups of a query (Tempo's `max_condition_groups_per_tag_query`).
@@ -34,7 +37,8 @@ pub enum Restriction {
     Compare(BinaryOp, Static),
     /// `= nil`
     Absent,
-    /// `!= nil`: says that the query is no empty one, but leaves no span out, as in Tempo.
+    /// `!= nil`: says that the query is no empty one, but leaves no span out, as in Tempo; only of what events and links have by
+    /// nature it does.
     Present,
 }
 
@@ -141,7 +145,11 @@ impl Condition {
     fn expr(&self) -> Option<FieldExpr> {
         let field = Box::new(FieldExpr::Field(self.field.clone()));
         match &self.test {
-            Restriction::Present => None,
+            Restriction::Present => {
+                use Intrinsic as I;
+                let repeated = matches!(self.field, Field::Intrinsic(I::EventName | I::LinkTraceId | I::LinkSpanId));
+                repeated.then_some(FieldExpr::Unary { op: UnaryOp::Exists, expr: field })
+            }
             Restriction::Absent => Some(FieldExpr::Unary { op: UnaryOp::NotExists, expr: field }),
             // No attribute has such a value; Tempo leaves the condition out.
             Restriction::Compare(_, Static::Duration(_) | Static::Status(_) | Static::Kind(_))

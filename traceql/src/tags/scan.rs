@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
 };
 
 use arrow::{
@@ -18,10 +19,10 @@ use tracehouse_sql::{Execution, Sessions};
 
 use super::Cost;
 use crate::{
-    eval::{FieldColumns, NO_PARENT, Regexes, Rows, columns_of, regexes_of, repeated},
+    eval::{FieldColumns, NO_PARENT, Regexes, Rows, columns_of, regexes_of, repeated, values_of},
     plan::{Place, plan_columns},
     search::metrics_of,
-    syntax::{Attribute, Field, FieldExpr, Intrinsic, Scope, Static},
+    syntax::{Attribute, Field, FieldExpr, Intrinsic, SERVICE_NAME, Scope, Static},
 };
 
 /// The running scan of one question, and what it has cost when it is done.
@@ -191,7 +192,7 @@ impl<'a> ValueReader<'a> {
 
     /// The columns [`Self::read`] wants, in this order.
     pub fn columns(&self) -> Vec<SpanColumn> {
-        let service = self.targets.iter().any(Field::is_service_name).then_some(SpanColumn::Field(SpanField::ServiceName));
+        let service = (!self.filtered && self.targets.iter().any(Field::is_service_name)).then(service_attribute);
         self.fields().into_iter().flat_map(columns_of).chain(service).collect()
     }
 
@@ -206,8 +207,7 @@ impl<'a> ValueReader<'a> {
         let values = columns.values(&rows)?;
         let mut active = BooleanBuffer::new_set(count);
         if let Some((filter, regexes)) = &self.each {
-            let searched = values.iter().map(|(field, values)| (*field, values.clone().searched(field))).collect();
-            let rows = Rows { count, fields: searched, regexes };
+            let rows = Rows { count, fields: values.clone(), regexes };
             active = rows.matches(filter, &active).map_err(|e| Error::invalid(e.to_string()))?;
         }
         for target in &self.targets {
@@ -216,12 +216,11 @@ impl<'a> ValueReader<'a> {
                 self.take(target, values.get(row), see);
             }
         }
-        if let Some(services) = arrays.next() {
-            let span_of = |row: usize| rows.span_of_row.as_ref().map_or(row, |spans| spans.get(row).map_or(0, |s| *s as usize));
-            for target in self.targets.iter().filter(|t| t.is_service_name()) {
-                if active.set_indices().any(|row| services.is_null(span_of(row))) {
-                    see(target, Static::String(String::new()));
-                }
+        if let (Some(names), Some(target)) = (arrays.next(), self.targets.iter().find(|t| t.is_service_name())) {
+            let names = values_of(target, std::slice::from_ref(names))?;
+            for row in active.set_indices() {
+                let span = rows.span_of_row.as_ref().map_or(row, |spans| spans.get(row).map_or(0, |s| *s as usize));
+                self.take(target, names.get(span), see);
             }
         }
         Ok(())
@@ -242,6 +241,11 @@ impl<'a> ValueReader<'a> {
             None => {}
         }
     }
+}
+
+/// What resources have as `service.name`: names that are no text are no names in a query, but are offered without one (recorded).
+fn service_attribute() -> SpanColumn {
+    SpanColumn::Attribute { scope: AttributeScope::Resource, key: Arc::from(SERVICE_NAME) }
 }
 
 /// Where a tag's values are, unless a query restricts the spans: an attribute without scope may be on the resource, the span

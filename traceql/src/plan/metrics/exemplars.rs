@@ -49,8 +49,7 @@ pub fn plan_exemplars(
 ) -> Result<ExemplarPlan> {
     let filters = plain_filters(&series.pipeline);
     let fields = fields_of(series, filters.as_deref().unwrap_or_default());
-    // The key does not tell an absent name of a service from an empty one.
-    let in_key = |field: &Field| series.by.iter().position(|by| by == field).filter(|_| !field.is_service_name());
+    let in_key = |field: &Field| series.by.iter().position(|by| by == field);
     let shown: Vec<(Field, Option<usize>)> = fields.into_iter().map(|field| (field.clone(), in_key(&field))).collect();
     let read: Vec<SpanColumn> = shown.iter().filter(|(_, key)| key.is_none()).flat_map(|(field, _)| columns_of(field)).collect();
     let (mut number, mut measured) = (lit(0f64), Vec::new());

@@ -19,7 +19,7 @@ use tracehouse_engine::{Error, Result};
 
 use super::{super::filter::column, key};
 use crate::{
-    eval::{Codes, Values, columns_of, single_values_of},
+    eval::{Codes, Values, columns_of, single_values_of, single_values_or_zeros_of},
     syntax::{Field, Static},
 };
 
@@ -65,16 +65,17 @@ impl FieldFunction {
             let (own, others) = rest
                 .split_at_checked(columns_of(field).len())
                 .ok_or_else(|| Error::internal(format!("{} got too few arguments", self.name)))?;
-            values.push(single_values_of(field, own)?);
+            values.push(match self.kind {
+                Kind::Key => single_values_or_zeros_of(field, own)?,
+                // Nothing is measured of a span without events.
+                Kind::Number | Kind::Exponent => single_values_of(field, own)?,
+            });
             rest = others;
         }
         let one = || values.first().ok_or_else(|| Error::internal(format!("{} needs a field", self.name)));
         Ok(match self.kind {
             Kind::Key => {
-                let mut codes: Vec<Codes> = values.iter().map(|v| v.codes()).collect();
-                for (codes, _) in codes.iter_mut().zip(&self.fields).filter(|(_, field)| field.is_service_name()) {
-                    codes.values.iter_mut().for_each(as_service_name);
-                }
+                let codes: Vec<Codes> = values.iter().map(|v| v.codes()).collect();
                 keys(&codes, rows)
             }
             Kind::Number => Arc::new(one()?.numbers()),
@@ -86,13 +87,6 @@ impl FieldFunction {
                 }
             }
         })
-    }
-}
-
-/// The name of a service is text: absent or of another type it is the empty text, which blocks do not tell apart.
-pub fn as_service_name(value: &mut Static) {
-    if !matches!(value, Static::String(_)) {
-        *value = Static::String(String::new());
     }
 }
 

@@ -25,7 +25,7 @@ use tracehouse_sql::Sessions;
 
 pub use compare::{SOURCES, Source, plan_compare};
 pub use exemplars::{ExemplarPlan, plan_exemplars};
-pub use functions::{as_service_name, exponent, float64, int32, int64, key_at};
+pub use functions::{exponent, float64, int32, int64, key_at};
 pub use key::{decode, encode};
 
 use super::{
@@ -246,7 +246,7 @@ pub fn fields_of(series: &Series, filters: &[&FieldExpr]) -> Vec<Field> {
 /// The rows that start in the range of the intervals.
 fn between(plan: LogicalPlan, intervals: &Intervals) -> Result<LogicalPlan> {
     let time = || column(&SpanColumn::Field(SpanField::StartTime));
-    let lower = if intervals.instant { time().gt_eq(timestamp(intervals.start)) } else { time().gt(timestamp(intervals.start)) };
+    let lower = time().gt(timestamp(intervals.start));
     Ok(LogicalPlanBuilder::from(plan).filter(lower)?.filter(time().lt_eq(timestamp(intervals.end())))?.build()?)
 }
 

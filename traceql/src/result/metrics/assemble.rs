@@ -13,6 +13,7 @@ use super::{BUCKET_LABEL, Histogram, Label, NAME_LABEL, QUANTILE_LABEL, Series, 
 use crate::{
     metrics::time::Intervals,
     plan::metrics::{Output, decode, float64, int32, int64, key_at},
+    spansets::program::finds_nothing,
     syntax::{self, Field, MetricsFn, Static, Type},
 };
 
@@ -147,8 +148,8 @@ fn plain(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>) -> 
             out.groups.push((at, group));
         }
     }
-    // Nothing counted is a count of nothing.
-    if counts && series.by.is_empty() && out.series.is_empty() {
+    // Nothing counted is a count of nothing, but where nothing is looked for.
+    if counts && series.by.is_empty() && out.series.is_empty() && !finds_nothing(&series.pipeline) {
         out.series.push(Series { labels: labels_of(series, &[], None)?, values: blank, exemplars: Vec::new() });
     }
     Ok(out)

@@ -12,7 +12,7 @@ use tracehouse_engine::{
 
 use super::{Label, Series};
 use crate::{
-    plan::metrics::{SOURCES, Source, as_service_name, decode, encode, int32, int64},
+    plan::metrics::{SOURCES, Source, decode, encode, int32, int64},
     syntax::{Attribute, Field, Intrinsic, Kind, Scope, Static, Status},
 };
 
@@ -212,7 +212,9 @@ impl Compared {
 
 /// A value of a field as TraceQL sees it.
 fn value_of(field: &Field, value: Scalar<'_>) -> Static {
-    let mut value = match (field, value) {
+    match (field, value) {
+        // The name of a service is text: absent or of another type it is the empty text, which blocks do not tell apart.
+        (field, value) if field.is_service_name() && !matches!(value, Scalar::Text(_)) => Static::String(String::new()),
         (Field::Intrinsic(Intrinsic::Kind), Scalar::Int(v)) => Static::Kind(Kind::from_otlp(v as i32)),
         (Field::Intrinsic(Intrinsic::Status), Scalar::Int(v)) => Static::Status(Status::from_otlp(v as i32)),
         (_, Scalar::Text(v)) => Static::String(v.to_owned()),
@@ -220,11 +222,7 @@ fn value_of(field: &Field, value: Scalar<'_>) -> Static {
         (_, Scalar::Double(v)) => Static::Float(v),
         (_, Scalar::Bool(v)) => Static::Bool(v),
         (_, Scalar::Nil | Scalar::Other) => Static::Nil,
-    };
-    if field.is_service_name() {
-        as_service_name(&mut value);
     }
-    value
 }
 
 #[cfg(test)]
