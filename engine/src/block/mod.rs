@@ -12,6 +12,7 @@ mod chunk;
 mod coded;
 mod columns;
 mod decompress;
+pub mod dedicated;
 mod delta;
 mod fields;
 mod index;
@@ -41,6 +42,7 @@ pub mod vocabulary;
 mod writer;
 
 pub use bloom::{Bloom, BloomShard, shard_of};
+pub use dedicated::{DedicatedColumns, DedicatedSetting};
 pub use meta::{BlockMeta, DedicatedColumn, DedicatedScope, DedicatedType};
 pub use reader::{BlockReader, FooterCache};
 pub use version::{BlockVersion, Version};
