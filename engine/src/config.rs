@@ -33,8 +33,9 @@ pub struct Config {
     /// versions are read.
     pub block_version: BlockVersion,
     /// Attributes with a column of their own in blocks that are written, as Tempo's `block.parquet_dedicated_columns`: `auto`
-    /// chooses them for each block from its own attributes; a list of `{name, scope, type, options}` is taken as it is, and an
-    /// empty one means none. A block says in its `meta.json` which it has, and blocks may differ.
+    /// chooses them for each block from its own attributes; `tempo` means Tempo's defaults, for blocks that a Tempo completes tags
+    /// from; a list of `{name, scope, type, options}` is taken as it is, and an empty one means none. A block says in its
+    /// `meta.json` which it has.
     pub parquet_dedicated_columns: DedicatedColumns,
     /// False-positive rate of the bloom filters of trace ids.
     pub bloom_false_positive: f64,

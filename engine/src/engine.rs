@@ -246,15 +246,10 @@ impl Engine {
         .try_collect()
         .await?;
         let version = Version::from(self.config.block_version);
-        // What is chosen for a block takes no arrays, so that only listed columns change any.
-        let listed = self.config.parquet_dedicated_columns.listed().unwrap_or_default();
+        // What is chosen for a block beside the defaults takes no arrays, so that only these or listed columns change any.
+        let listed = self.config.parquet_dedicated_columns.listed().unwrap_or_else(DedicatedColumn::defaults);
         parts.extend(
-            snapshot
-                .live
-                .iter()
-                .flat_map(|s| &s.traces)
-                .filter(|t| t.id == id)
-                .map(|t| Some(derive::as_stored(t, version, &listed))),
+            snapshot.live.iter().flat_map(|s| &s.traces).filter(|t| t.id == id).map(|t| Some(derive::as_stored(t, version, &listed))),
         );
         let mut trace: Option<Trace> = None;
         for part in parts.into_iter().flatten() {

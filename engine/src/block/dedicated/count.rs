@@ -148,8 +148,7 @@ mod tests {
         counter.add(&trace([resource([("r", text("zz"))], [scope("", [("s", int(1))], spans)]), resource([], [])]));
         let usages = counter.finish();
         assert_eq!(usages.elements, [4, 2, 2]);
-        let found: Vec<_> =
-            usages.of.iter().map(|u| (u.scope, &*u.key, [u.strings, u.string_bytes, u.ints, u.others])).collect();
+        let found: Vec<_> = usages.of.iter().map(|u| (u.scope, &*u.key, [u.strings, u.string_bytes, u.ints, u.others])).collect();
         use DedicatedScope::{Event as OnEvent, Resource, Span as OnSpan};
         let due = [
             (OnSpan, "a", [2, 4, 0, 0]),

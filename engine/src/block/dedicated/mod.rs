@@ -1,5 +1,5 @@
 //! Which attributes get a column of their own in the blocks that are written: a list in the settings, or chosen for each block
-//! from what it holds. Why: `docs/decisions/0003-dedicated-columns-of-each-block.md`.
+//! from what it holds. Why: `docs/decisions/0002-dedicated-columns-of-each-block.md`.
 
 mod choose;
 mod count;

@@ -1,4 +1,4 @@
-//! The setting: `auto`, or a list of columns as in Tempo's settings.
+//! The setting: `auto`, `tempo`, or a list of columns as in Tempo's settings.
 
 use std::{collections::HashSet, fmt};
 
@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::block::{DedicatedColumn, DedicatedScope, DedicatedType, Version, leaves::dedicated_limits};
 
 const AUTO: &str = "auto";
+const TEMPO: &str = "tempo";
 
 /// Which attributes get columns of their own in blocks that are written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum DedicatedColumns {
     /// Chosen for each block from its own attributes ([`choose`](super::choose)).
     #[default]
     Auto,
+    /// Tempo's defaults ([`DedicatedColumn::defaults`]), the same in each block.
+    Tempo,
     /// These, whether they occur or not; none if the list is empty.
     List(Vec<DedicatedSetting>),
 }
@@ -37,11 +40,15 @@ pub struct DedicatedSetting {
 }
 
 impl DedicatedColumns {
-    /// The list, if it is one, as `meta.json` has it.
+    /// The columns as `meta.json` has them; `None` if they are chosen for each block.
     pub fn listed(&self) -> Option<Vec<DedicatedColumn>> {
-        let Self::List(list) = self else { return None };
-        let column = |s: &DedicatedSetting| DedicatedColumn { options: s.options.clone(), ..DedicatedColumn::new(s.scope, &s.name, s.kind) };
-        Some(list.iter().map(column).collect())
+        let column =
+            |s: &DedicatedSetting| DedicatedColumn { options: s.options.clone(), ..DedicatedColumn::new(s.scope, &s.name, s.kind) };
+        match self {
+            Self::Auto => None,
+            Self::Tempo => Some(DedicatedColumn::defaults()),
+            Self::List(list) => Some(list.iter().map(column).collect()),
+        }
     }
 
     /// A list in which every column has a meaning; the error says which has not.
@@ -75,6 +82,7 @@ impl Serialize for DedicatedColumns {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Auto => serializer.serialize_str(AUTO),
+            Self::Tempo => serializer.serialize_str(TEMPO),
             Self::List(list) => list.serialize(serializer),
         }
     }
@@ -87,11 +95,15 @@ impl<'de> Deserialize<'de> for DedicatedColumns {
             type Value = DedicatedColumns;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`auto` or a list of columns such as {name: http.route, scope: span, type: string}")
+                f.write_str("`auto`, `tempo` or a list of columns such as {name: http.route, scope: span, type: string}")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
-                if text == AUTO { Ok(DedicatedColumns::Auto) } else { Err(E::invalid_value(de::Unexpected::Str(text), &self)) }
+                match text {
+                    AUTO => Ok(DedicatedColumns::Auto),
+                    TEMPO => Ok(DedicatedColumns::Tempo),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
             }
 
             fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
@@ -110,7 +122,7 @@ impl JsonSchema for DedicatedColumns {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let list = generator.subschema_for::<Vec<DedicatedSetting>>();
-        json_schema!({ "anyOf": [{ "const": AUTO }, list] })
+        json_schema!({ "anyOf": [{ "const": AUTO }, { "const": TEMPO }, list] })
     }
 }
 
@@ -125,10 +137,12 @@ mod tests {
     #[test]
     fn a_list_is_what_it_says() {
         assert_eq!(parse(r#""auto""#), Ok(DedicatedColumns::Auto));
+        assert_eq!(parse(r#""tempo""#).unwrap().listed(), Some(DedicatedColumn::defaults()));
         assert_eq!(parse("[]").unwrap().listed(), Some(vec![]));
         let list = parse(r#"[{"name":"a"},{"scope":"event","name":"a","type":"int"},{"name":"b","options":["blob"]}]"#).unwrap();
         assert_eq!(parse(&serde_json::to_string(&list).unwrap()), Ok(list.clone()));
-        let blob = DedicatedColumn { options: vec!["blob".to_owned()], ..DedicatedColumn::new(DedicatedScope::Span, "b", DedicatedType::String) };
+        let blob =
+            DedicatedColumn { options: vec!["blob".to_owned()], ..DedicatedColumn::new(DedicatedScope::Span, "b", DedicatedType::String) };
         let due = vec![
             DedicatedColumn::new(DedicatedScope::Span, "a", DedicatedType::String),
             DedicatedColumn::new(DedicatedScope::Event, "a", DedicatedType::Int),
@@ -141,8 +155,8 @@ mod tests {
     fn what_has_no_meaning_is_refused() {
         let many: Vec<String> = (0..6).map(|i| format!(r#"{{"name":"k{i}","type":"int"}}"#)).collect();
         for (json, why) in [
-            (r#""none""#, "`auto` or a list"),
-            ("5", "`auto` or a list"),
+            (r#""none""#, "`auto`, `tempo` or a list"),
+            ("5", "`auto`, `tempo` or a list"),
             (r#"[{"name":""}]"#, "needs a name"),
             (r#"[{"name":"service.name","scope":"resource"}]"#, "in any case"),
             (r#"[{"name":"a"},{"name":"a","type":"int"}]"#, "a is there twice"),
