@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::block::BlockVersion;
+use crate::block::{BlockVersion, DedicatedColumns};
 
 /// How blocks are found, read and written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +34,11 @@ pub struct Config {
     /// Version of the block format that blocks are written in, as Tempo's `block.version`: `vParquet5` or `vParquet4`. All
     /// versions are read.
     pub block_version: BlockVersion,
+    /// Attributes with a column of their own in blocks that are written, as Tempo's `block.parquet_dedicated_columns`: `auto`
+    /// chooses them for each block from its own attributes; `tempo` means Tempo's defaults, for blocks that a Tempo completes tags
+    /// from; a list of `{name, scope, type, options}` is taken as it is, and an empty one means none. A block says in its
+    /// `meta.json` which it has.
+    pub parquet_dedicated_columns: DedicatedColumns,
     /// False-positive rate of the bloom filters of trace ids.
     pub bloom_false_positive: f64,
     /// Size of one bloom filter file in bytes.
@@ -56,6 +61,7 @@ impl Default for Config {
             vocabulary_cache_bytes: 64 * 1024 * 1024,
             tolerate_failed_blocks: 0,
             block_version: BlockVersion::V5,
+            parquet_dedicated_columns: DedicatedColumns::Auto,
             bloom_false_positive: 0.01,
             bloom_shard_size_bytes: 102_400,
             row_group_values: 100_000_000,

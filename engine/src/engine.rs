@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use crate::{
-    block::{BlockCache, BlockMeta, BlockReader, DedicatedColumn, vocabulary::VocabularyCache, write_block},
+    block::{BlockCache, BlockMeta, BlockReader, DedicatedColumn, Version, dedicated, vocabulary::VocabularyCache, write_block},
     catalog::{BlockList, Catalog, UnreadableBlocks},
     config::Config,
     derive,
@@ -171,16 +171,24 @@ impl Engine {
 
     /// Writes a block with these traces and makes it visible. `traces` must not be empty; their order does not matter.
     /// When this returns the block is durable.
-    pub async fn commit_block(&self, tenant: &TenantId, block: Uuid, traces: Vec<Arc<Trace>>) -> Result<BlockMeta> {
-        let meta = self.meta_to_write(tenant, block);
+    pub async fn commit_block(&self, tenant: &TenantId, block: Uuid, mut traces: Vec<Arc<Trace>>) -> Result<BlockMeta> {
+        // So that the same traces make the same block.
+        traces.sort_by_key(|t| t.id);
+        let (columns, traces) = self.columns_to_write(traces).await?;
+        let meta = BlockMeta::new(tenant, block, columns).with_version(self.config.block_version.into());
         let meta = write_block(&self.store, &self.config, meta, traces).await?;
         self.catalog.add(tenant, meta.clone());
         Ok(meta)
     }
 
-    /// Version and dedicated columns of the blocks that are written.
-    fn meta_to_write(&self, tenant: &TenantId, block: Uuid) -> BlockMeta {
-        BlockMeta::new(tenant, block, DedicatedColumn::defaults()).with_version(self.config.block_version.into())
+    /// The dedicated columns of a block of these traces, and the traces.
+    async fn columns_to_write(&self, traces: Vec<Arc<Trace>>) -> Result<(Vec<DedicatedColumn>, Vec<Arc<Trace>>)> {
+        if let Some(listed) = self.config.parquet_dedicated_columns.listed() {
+            return Ok((listed, traces));
+        }
+        let version = self.config.block_version.into();
+        let chosen = tokio::task::spawn_blocking(move || (dedicated::choose_for(version, &traces), traces));
+        chosen.await.map_err(|e| Error::internal("choice of dedicated columns failed").with_source(e))
     }
 
     /// Opens a block for reading.
@@ -237,15 +245,16 @@ impl Engine {
         .buffered(FIND_CONCURRENCY)
         .try_collect()
         .await?;
-        let meta = self.meta_to_write(tenant, Uuid::nil());
-        let version = meta.version()?;
+        let version = Version::from(self.config.block_version);
+        // What is chosen for a block beside the defaults takes no arrays, so that only these or listed columns change any.
+        let listed = self.config.parquet_dedicated_columns.listed().unwrap_or_else(DedicatedColumn::defaults);
         parts.extend(
             snapshot
                 .live
                 .iter()
                 .flat_map(|s| &s.traces)
                 .filter(|t| t.id == id && range.is_none_or(|range| t.overlaps(range)))
-                .map(|t| Some(derive::as_stored(t, version, &meta.dedicated_columns))),
+                .map(|t| Some(derive::as_stored(t, version, &listed))),
         );
         let mut trace: Option<Trace> = None;
         for part in parts.into_iter().flatten() {

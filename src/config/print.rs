@@ -119,9 +119,11 @@ fn type_name(schema: &Value) -> String {
     match schema.get("type") {
         Some(Value::String(name)) => name.clone(),
         Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or "),
-        _ => match schema.get("enum").or_else(|| schema.get("oneOf")).and_then(Value::as_array) {
-            Some(of) => of.iter().map(|v| format!("`{}`", v.get("const").unwrap_or(v))).collect::<Vec<_>>().join(", "),
-            None => "any".to_owned(),
+        _ => match (schema.get("enum").or_else(|| schema.get("oneOf")), schema.get("anyOf"), schema.get("const")) {
+            (Some(Value::Array(of)), ..) => of.iter().map(|v| format!("`{}`", v.get("const").unwrap_or(v))).collect::<Vec<_>>().join(", "),
+            (_, Some(Value::Array(of)), _) => of.iter().map(type_name).collect::<Vec<_>>().join(" or "),
+            (.., Some(constant)) => format!("`{constant}`"),
+            _ => "any".to_owned(),
         },
     }
 }

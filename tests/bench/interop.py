@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Whether blocks that we wrote open elsewhere: in Grafana Tempo with the recorded answers, in DuckDB and pyarrow with the same counts.
 
-    TEMPO_BIN=/path/to/tempo tests/bench/interop.py BINARY [--corpus DIR] [--block-version vParquet5] [--area A,B]
+    TEMPO_BIN=/path/to/tempo tests/bench/interop.py BINARY [--corpus DIR] [--block-version vParquet5] [--columns tempo] [--area A,B]
 
 The data sets of a corpus (default: tests/golden; see its README) go into our server, one after the other and each flushed, so that
 each is one block, as Tempo's were when the answers were recorded. Then the blocks are put under the storage of Tempo and of a second
@@ -22,9 +22,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 TENANT = "single-tenant"
 
 
-def write_blocks(binary, corpus, folder, version):
+def write_blocks(binary, corpus, folder, version, columns):
     """Our blocks of the corpus' data sets; gives the folder with <tenant>/<id>."""
-    with servers.Tracehouse(binary, folder, env={"TRACEHOUSE_ENGINE__BLOCK_VERSION": version}) as server:
+    with servers.Tracehouse(binary, folder, env={"TRACEHOUSE_ENGINE__BLOCK_VERSION": version, "TRACEHOUSE_ENGINE__PARQUET_DEDICATED_COLUMNS": columns}) as server:
         for data_set in sorted(os.listdir(corpus / "data")):
             load = [sys.executable, HERE.parent / "golden" / "load.py", "--otlp-url", "http://" + server.at["otlp_http"]]
             subprocess.run([*load, "--corpus", corpus, "--only", data_set], check=True, stdout=subprocess.DEVNULL)
@@ -78,6 +78,8 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--corpus", type=pathlib.Path, default=HERE.parent / "golden")
     parser.add_argument("--block-version", default="vParquet5")
+    parser.add_argument("--columns", default="tempo", help="the setting parquet_dedicated_columns; Tempo 3.0.3 answers otherwise where attributes"
+                        " beside its defaults have columns (docs/decisions/0002-dedicated-columns-of-each-block.md)")
     parser.add_argument("--area", help="only these areas")
     parser.add_argument("--json", help="write what was found here")
     args = parser.parse_args()
@@ -85,7 +87,7 @@ def main():
     tempo, failed = os.environ.get("TEMPO_BIN"), []
     with tempfile.TemporaryDirectory(dir=home.scratch()) as work:
         work = pathlib.Path(work)
-        blocks = write_blocks(args.binary, args.corpus, work / "ours", args.block_version)
+        blocks = write_blocks(args.binary, args.corpus, work / "ours", args.block_version, args.columns)
         found = []
         for meta in sorted(glob.glob(f"{blocks}/*/*/meta.json")):
             told, file = json.loads(pathlib.Path(meta).read_text()), str(pathlib.Path(meta).with_name("data.parquet"))

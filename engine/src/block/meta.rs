@@ -1,5 +1,6 @@
 //! `meta.json`: what a block is. Written last; its presence makes the block visible. Format: Tempo's (`docs/format.md`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -60,7 +61,7 @@ fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// Where a dedicated column's attribute is attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DedicatedScope {
     /// On the span.
@@ -72,8 +73,18 @@ pub enum DedicatedScope {
     Event,
 }
 
+impl From<DedicatedScope> for AttributeScope {
+    fn from(scope: DedicatedScope) -> Self {
+        match scope {
+            DedicatedScope::Span => Self::Span,
+            DedicatedScope::Resource => Self::Resource,
+            DedicatedScope::Event => Self::Event,
+        }
+    }
+}
+
 /// The type of a dedicated column.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DedicatedType {
     /// Strings.
@@ -108,12 +119,8 @@ impl DedicatedColumn {
     }
 
     /// Whether vParquet4 has a column for this attribute in any case.
-    fn is_static(&self) -> bool {
-        let scope = match self.scope {
-            DedicatedScope::Span => AttributeScope::Span,
-            DedicatedScope::Resource => AttributeScope::Resource,
-            DedicatedScope::Event => AttributeScope::Event,
-        };
+    pub(super) fn is_static(&self) -> bool {
+        let scope = self.scope.into();
         let is = |(s, key, _, int): &(AttributeScope, &str, &str, bool)| {
             *s == scope && *key == self.name && *int == (self.kind == DedicatedType::Int)
         };

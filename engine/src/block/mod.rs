@@ -12,6 +12,7 @@ mod chunk;
 mod coded;
 mod columns;
 mod decompress;
+pub mod dedicated;
 mod delta;
 mod fields;
 mod index;
@@ -46,6 +47,7 @@ pub mod vocabulary;
 mod writer;
 
 pub use bloom::{Bloom, BloomShard, shard_of};
+pub use dedicated::{DedicatedColumns, DedicatedSetting};
 pub use meta::{BlockMeta, DedicatedColumn, DedicatedScope, DedicatedType};
 pub use reader::{BlockCache, BlockReader};
 pub use version::{BlockVersion, Version};

@@ -4,8 +4,10 @@
 //! and repetition are exact; encodings and codecs are ours to choose. The versions nest the same things equally deep:
 //! vParquet4 wraps each list as the LIST of the parquet specification, and its wrappers are required, so levels are alike.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
+// Hashes faster than std's: the key of each attribute that is written is looked up.
+use datafusion::common::HashMap;
 use parquet::{
     basic::{Compression, Encoding, LogicalType, Repetition, Type as PhysicalType, ZstdLevel},
     file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr, WriterVersion},
