@@ -71,7 +71,7 @@ pub fn choose(version: Version, usages: &Usages) -> Vec<DedicatedColumn> {
         let (strings, ints) = dedicated_limits(version, scope.into());
         for (kind, limit) in [(DedicatedType::String, strings), (DedicatedType::Int, ints)] {
             let of_kind = |column: &DedicatedColumn| (column.scope, column.kind) == (scope, kind);
-            let mut columns: Vec<DedicatedColumn> = defaults.iter().filter(|d| of_kind(d)).cloned().collect();
+            let mut columns: Vec<DedicatedColumn> = defaults.iter().filter(|d| of_kind(d)).take(limit).cloned().collect();
             let mut others: Vec<&Candidate> = candidates.iter().filter(|c| of_kind(&c.column)).collect();
             others.sort_by_key(|c| (Reverse(c.step), &c.column.name));
             others.truncate(limit.saturating_sub(columns.len()));
@@ -192,7 +192,12 @@ mod tests {
         let n = 1000;
         let keys: Vec<String> = (0..12).map(|i| format!("k{i:02}")).collect();
         let mut of: Vec<Usage> = keys.iter().map(|key| span(key, n, 0, 0)).collect();
-        of.extend([span("http.url", n, 0, 0), span("i", 0, n, 0), usage(DedicatedScope::Event, "e", n, 0, 0)]);
+        of.extend([
+            span("http.url", n, 0, 0),
+            span("i", 0, n, 0),
+            span("server.port", 0, n, 0),
+            usage(DedicatedScope::Event, "e", n, 0, 0),
+        ]);
         of.push(usage(DedicatedScope::Resource, "k8s.pod.name", n, 0, 0));
         let defaults = ["http.request.method", "url.path", "url.route", "server.address", "http.route"];
         let names = defaults.into_iter().chain(keys.iter().map(String::as_str).take(5));
