@@ -119,7 +119,7 @@ mod tests {
         let condition = |verdicts: [Option<bool>; 3]| ColumnarValue::Array(Arc::new(BooleanArray::from(verdicts.to_vec())));
         let args = vec![condition([Some(true), Some(false), None]), condition([Some(true), Some(true), Some(false)])];
         let answer = function.invoke_with_args(ScalarFunctionArgs {
-            arg_fields: vec![Arc::new(Field::new("", DataType::Boolean, true)); 2],
+            arg_fields: (0..2).map(|_| Arc::new(Field::new("", DataType::Boolean, true))).collect(),
             args,
             number_rows: 3,
             return_field: Arc::new(Field::new("", DataType::Int32, false)),
