@@ -246,7 +246,7 @@ fn series_have_the_labels_that_grafana_looks_for() {
         let by = range(server, "{ resource.service.name != nil } | rate() by(resource.service.name)");
         let names: Vec<_> = by["series"].as_array().unwrap().iter().flat_map(labels).collect();
         let of = |name: &str| ("resource.service.name".to_owned(), serde_json::json!({"stringValue": name}));
-        assert_eq!(names, [of("auth"), of("late"), of("web")]);
+        assert_eq!(names, [of(""), of("auth"), of("late"), of("web")]);
         let histogram = range(server, "{} | histogram_over_time(duration)");
         for series in histogram["series"].as_array().unwrap() {
             assert_eq!(labels(series)[0].0, "__bucket");

@@ -63,7 +63,7 @@ class Known:
                 path = f"/api/v2/search/tag/{urllib.parse.quote(field, safe='')}/values"
                 self.values[field] = [(v["type"], v.get("value", "")) for v in answer(path).get("tagValues", [])][:300]
                 self.names.setdefault(scope["name"], []).append(name)
-                if scope["name"] in ("span", "resource"):
+                if scope["name"] != "intrinsic":
                     shown = answer("/api/search", q=f"{{ {field} != nil }} | select({field})", limit=300, spss=100, start=first, end=last)
                     spans = [s for t in shown["traces"] for x in t["spanSets"] for s in x["spans"]]
                     if any("arrayValue" in a["value"] for s in spans for a in s.get("attributes", []) if a["key"] == name):

@@ -46,7 +46,8 @@ pub async fn summary(sessions: &Sessions, tenant: &TenantId, request: &SummaryRe
     let by = request.group_by.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let run = async |filter: &str, function: &str| -> Result<Vec<Series>> {
         let query = format!("{spans}{filter} | {function} by ({by})");
-        let request = InstantRequest { query, start: request.start, end: request.end, series_max: 0 };
+        // An instant query is open on its left.
+        let request = InstantRequest { query, start: request.start.saturating_sub(1), end: request.end, series_max: 0 };
         Ok(instant_series(sessions, tenant, &request).await?.0)
     };
     let counts = run("", "count_over_time()").await?;
