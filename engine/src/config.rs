@@ -61,7 +61,7 @@ impl Default for Config {
             vocabulary_cache_bytes: 64 * 1024 * 1024,
             tolerate_failed_blocks: 0,
             block_version: BlockVersion::V5,
-            parquet_dedicated_columns: DedicatedColumns::Auto,
+            parquet_dedicated_columns: DedicatedColumns::Tempo,
             bloom_false_positive: 0.01,
             bloom_shard_size_bytes: 102_400,
             row_group_values: 100_000_000,

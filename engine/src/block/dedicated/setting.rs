@@ -14,9 +14,9 @@ const TEMPO: &str = "tempo";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DedicatedColumns {
     /// Chosen for each block from its own attributes ([`choose`](super::choose)).
-    #[default]
     Auto,
     /// Tempo's defaults ([`DedicatedColumn::defaults`]), the same in each block.
+    #[default]
     Tempo,
     /// These, whether they occur or not; none if the list is empty.
     List(Vec<DedicatedSetting>),
