@@ -29,10 +29,11 @@ use crate::{
     scan::{AttributeScope, ChunkStats, SpanChunk, SpanColumn, SpanField, ValueTest, any_value_type, kind_text, status_text},
 };
 
-/// Traces are left out by the bounds of pages if no more than one in this many is left.
-const LEFT_OF: usize = 2;
+/// Traces are left out by the bounds of pages if no more than one in this many is left: of some traces generic attributes are decoded
+/// the long way, which costs up to twelve times as much for each.
+const LEFT_OF: usize = 10;
 /// Columns are loaded for chosen spans alone if no more than one trace in this many can have one.
-const FEW_OF: usize = 8;
+const FEW_OF: usize = 16;
 /// The most different numbers that a condition is asked of to find out which pages can pass.
 const NUMBERS_MAX: i64 = 4096;
 /// The most texts that are looked for between the bounds of pages.
@@ -55,7 +56,8 @@ impl RowGroupChunk {
 
     /// See [`SpanChunk::narrow`](crate::scan::SpanChunk::narrow).
     pub(super) async fn narrow_by_pages(&mut self, tests: &[(&SpanColumn, ValueTest<'_>)]) -> Result<()> {
-        if !self.rows.knows_spans() || self.rows.part().is_some() || !self.has_index_for(tests).await? {
+        let columns: Vec<&SpanColumn> = tests.iter().map(|(column, _)| *column).collect();
+        if !self.rows.knows_spans() || self.rows.part().is_some() || !self.has_index_for(&columns).await? {
             return Ok(());
         }
         let rows = self.block_rows()?;
@@ -96,13 +98,13 @@ impl RowGroupChunk {
     }
 
     /// Whether the page index can be asked; it is read if it is smaller than what it may spare.
-    async fn has_index_for(&self, tests: &[(&SpanColumn, ValueTest<'_>)]) -> Result<bool> {
+    async fn has_index_for(&self, columns: &[&SpanColumn]) -> Result<bool> {
         let (block, row_group) = (self.rows.block(), self.rows.row_group());
         if block.known_index(row_group).is_some() {
             return Ok(true);
         }
-        let leaves = tests.iter().flat_map(|(column, _)| own_leaves(&self.rows, column));
-        let bytes = leaves.filter_map(|path| Some(self.rows.chunk(&path).ok()?.1.compressed_size())).sum::<i64>();
+        let leaves = columns.iter().flat_map(|column| own_leaves(&self.rows, column));
+        let bytes: i64 = leaves.filter_map(|path| Some(self.rows.chunk(&path).ok()?.1.compressed_size())).sum();
         if block.index_bytes(row_group)? > u64::try_from(bytes).unwrap_or_default() {
             return Ok(false);
         }
@@ -136,7 +138,7 @@ impl RowGroupChunk {
             columns.iter().cloned().partition(|c| self.loaded.contains(c) || self.in_part.contains_key(c) || *c == SpanColumn::Place);
         let traces = self.rows.trace_count();
         let fits = self.rows.knows_spans() && spans.len().saturating_mul(FEW_OF) <= traces;
-        if rest.is_empty() || !fits || spans.is_empty() || self.rows.block().known_index(self.rows.row_group()).is_none() {
+        if rest.is_empty() || !fits || spans.is_empty() || !self.has_index_for(&rest.iter().collect::<Vec<_>>()).await? {
             return self.load(columns).await;
         }
         self.load(&here).await?;

@@ -116,6 +116,9 @@ impl Engine {
             range.is_none_or(|(from, to)| (m.start_time.as_nanosecond() as i64) <= to && (m.end_time.as_nanosecond() as i64) >= from)
         };
         let blocks: Vec<_> = snapshot.blocks.iter().filter(overlaps).cloned().collect();
+        if blocks.len() < 2 && snapshot.live.iter().all(|segment| segment.traces.is_empty()) {
+            return Ok(None);
+        }
         let stored = self.parts().of_blocks(self, tenant, &blocks).await?;
         let mut live: HashMap<u128, usize> = HashMap::new();
         let mut split: HashSet<u128> = stored.split.clone();

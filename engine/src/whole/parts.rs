@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use futures::StreamExt;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -16,6 +17,8 @@ use crate::{
     tenant::TenantId,
 };
 
+/// Blocks whose ids are read at the same time.
+const READ_CONCURRENCY: usize = 8;
 /// Sets of blocks, and states of the live traces, that are remembered.
 const REMEMBERED_MAX: usize = 4;
 
@@ -75,18 +78,18 @@ impl PartsCache {
         let bound = engine.config().trace_ids_cached_max;
         let mut ids = HashMap::new();
         let mut held = 0;
+        let reading: Vec<_> = blocks.iter().map(|meta| self.of_block(engine, tenant, meta)).collect();
+        let mut read = futures::stream::iter(reading).buffered(READ_CONCURRENCY);
         for meta in blocks {
-            let own = match self.known(meta.block_id) {
-                Some(own) => own,
-                None => match read(engine, tenant, meta).await {
-                    Ok(own) => own,
-                    // A scan that needs the block says what is wrong with it.
-                    Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Data | ErrorKind::NotFound) => {
-                        tracing::debug!(block = %meta.block_id, error = %e, "no look at the trace ids of the block");
-                        continue;
-                    }
-                    Err(e) => return Err(e.context(format!("block {}", meta.block_id))),
-                },
+            let own = match read.next().await {
+                Some(Ok(own)) => own,
+                // A scan that needs the block says what is wrong with it.
+                Some(Err(e)) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Data | ErrorKind::NotFound) => {
+                    tracing::debug!(block = %meta.block_id, error = %e, "no look at the trace ids of the block");
+                    continue;
+                }
+                Some(Err(e)) => return Err(e.context(format!("block {}", meta.block_id))),
+                None => break,
             };
             held += own.len();
             if held > bound {
@@ -104,6 +107,13 @@ impl PartsCache {
         let mut inner = self.inner.lock();
         push(&mut inner.sets, stored.clone());
         Ok(stored)
+    }
+
+    async fn of_block(&self, engine: &Engine, tenant: &TenantId, meta: &Arc<BlockMeta>) -> Result<Arc<[u128]>> {
+        match self.known(meta.block_id) {
+            Some(known) => Ok(known),
+            None => read(engine, tenant, meta).await,
+        }
     }
 
     fn known(&self, block: Uuid) -> Option<Arc<[u128]>> {
