@@ -375,7 +375,7 @@ mod tests {
         let holding = |ranges: &[Range<u32>]| index.holding(&RowRanges(ranges.to_vec()));
         assert_eq!(holding(&[0..1, 2..4]), [0]);
         assert_eq!(holding(&[4..6, 11..12]), [0, 1, 3]);
-        assert_eq!(holding(&[0..12]), [0, 1, 2, 3]);
+        assert_eq!(holding(std::slice::from_ref(&(0..12))), [0, 1, 2, 3]);
         assert_eq!(holding(&[5..6, 8..10]), [1, 2, 3]);
         // Rows or places out of order, outside, or none.
         for wrong in [vec![], vec![page(20, 1)], vec![page(20, 0), page(25, 5)], vec![page(20, 0), page(30, 0)], vec![page(61, 0)]] {

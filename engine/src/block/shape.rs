@@ -381,7 +381,8 @@ mod tests {
             let first = |shape: &Shape| all.iter().map(|trace| shape.first_in_trace(at, *trace)).collect::<Vec<_>>();
             assert_eq!(first(&lazy), first(&eager), "{at}");
         }
-        for some in [&[0..5][..], &[1..2], &[0..1, 2..4], &[2..3, 4..5], &[]] {
+        for some in [&[(0, 5)][..], &[(1, 2)], &[(0, 1), (2, 4)], &[(2, 3), (4, 5)], &[]] {
+            let some: Vec<Range<u32>> = some.iter().map(|(from, to)| *from..*to).collect();
             let mut rows = RowRanges::default();
             some.iter().for_each(|range| rows.push(range.clone()));
             let (a, b) = (lazy.of_traces(&rows).unwrap(), eager.of_traces(&rows).unwrap());
