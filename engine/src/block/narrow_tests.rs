@@ -176,7 +176,7 @@ fn counted(plan: &dyn ExecutionPlan, name: &str) -> usize {
 
 #[test]
 fn nothing_is_missed_for_the_bounds_of_pages() {
-    for (version, rows) in [("vParquet5", 5), ("vParquet4", 2), ("vParquet5-many-dedicated", 9)] {
+    for (version, rows) in [("vParquet5", 5), ("vParquet4", 8), ("vParquet5-many-dedicated", 9)] {
         block_on(async {
             let [indexed, plain] = engines(version, rows).await;
             let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 150, ..ProptestConfig::default() });

@@ -30,14 +30,19 @@ mod tests {
         store::BlockStore,
         tenant::TenantId,
         trace::{
-            Span, TraceId, Value,
+            Span, Status, TraceId, Value,
             builder::{array, attributes, int, resource, scope, span, text},
         },
     };
 
     /// A trace of twelve spans, each with these attributes.
     fn part(id: u8, first: u64, pairs: &[(&str, Value)]) -> Arc<Trace> {
-        let spans = (first..first + 12).map(|i| Span { trace_id: vec![id; 16], attributes: attributes(pairs.to_vec()), ..span(i, 0) });
+        let spans = (first..first + 12).map(|i| Span {
+            trace_id: vec![id; 16],
+            attributes: attributes(pairs.to_vec()),
+            status: Some(Status::default()),
+            ..span(i, 0)
+        });
         let of_resource = [("host", text("a")), ("service.name", text("cart"))];
         Arc::new(Trace { id: TraceId([id; 16]), resource_spans: vec![resource(of_resource, [scope("", [], spans)])] })
     }
