@@ -57,7 +57,7 @@ impl<'a> Together<'a> {
         &self.all
     }
 
-    /// Plans the scan. An output column of [`Output::Members`] says which of the others, beside the first, count a group.
+    /// Plans the scan. An output column (`Output::Members`) says which of the others, beside the first, count a group.
     pub fn plan(
         &self,
         sessions: &Sessions,
