@@ -33,6 +33,10 @@ const OTHERWISE: &[(&str, &str)] = &[
     ("metrics-over-time-017", "one block too: Tempo's sum starts again"),
     ("aggregate-015", "which of several spans with one start comes first decides which type is summed"),
     ("aggregate-016", "which of several spans with one start comes first decides which type is averaged"),
+    ("trace-by-id-v1-053", "start and end choose blocks, and these have other time ranges"),
+    ("trace-by-id-v1-055", "start and end choose blocks, and these have other time ranges"),
+    ("trace-by-id-v2-053", "start and end choose blocks, and these have other time ranges"),
+    ("trace-by-id-v2-055", "start and end choose blocks, and these have other time ranges"),
     // Of the shop, which is not here.
     ("drilldown-014", "nested-set numbers of siblings, in order of arrival"),
 ];
