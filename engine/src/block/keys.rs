@@ -11,13 +11,15 @@ use super::{
     leaf::LeafPages,
     level_bits::{BitBuilder, Bits, append_max},
     levels::decode_small_codes,
-    owners::gather,
     pages::{DataPage, Page},
     rows::codes_of,
     thrift::Encoding,
     values::{Decoder, Dense},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    scan::gather,
+};
 
 fn misfit() -> Error {
     Error::data("levels and values do not fit together")

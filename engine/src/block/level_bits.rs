@@ -4,9 +4,12 @@
 use super::{
     bits::{holds, unpack},
     levels::{Hybrid, Run, cut_off, width_of},
-    owners::{at_least, eight, gather},
+    owners::{at_least, eight},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    scan::gather,
+};
 
 /// Levels that are unpacked at a time: a multiple of a word's bits.
 const AT_ONCE: usize = 256;

@@ -9,7 +9,10 @@ use super::{
     levels::{COUNTED_AT_ONCE, decode_levels, only_level},
     pages::DataPage,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    scan::gather,
+};
 
 /// One in each byte.
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -276,12 +279,6 @@ impl Presence {
         self.values += values;
         values
     }
-}
-
-/// The lowest bits of the bytes as one byte: each factor's bit moves one of them to its place in the highest byte.
-#[inline(always)]
-pub(super) fn gather(bytes: u64) -> u8 {
-    (bytes.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
 }
 
 #[cfg(test)]

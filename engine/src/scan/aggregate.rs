@@ -160,7 +160,7 @@ struct States {
     /// For each group expression: the conditions that it tells of, if it is of that kind.
     members: Vec<Option<Members>>,
     /// What stands for the start times of the chunk at hand.
-    rounded: Option<Coded>,
+    starts: Option<Coded>,
     /// Whether there is any group, if no expression groups.
     any: bool,
     memory: MemoryReservation,
@@ -177,24 +177,24 @@ impl States {
         let intervals = intervals_only(aggregation, &columns);
         let members = aggregation.groups.iter().map(|expr| Members::of(&columns, expr)).collect::<Result<_>>()?;
         let (aggregation, columns) = (aggregation.clone(), columns.into());
-        Ok(Self { aggregation, columns, known, accumulators, intervals, members, rounded: None, any: false, memory })
+        Ok(Self { aggregation, columns, known, accumulators, intervals, members, starts: None, any: false, memory })
     }
 
     /// Loads what the aggregation needs of a chunk. Where only intervals count, rounded start times do, or the intervals themselves.
     async fn load(&mut self, selected: &mut Selected) -> Result<()> {
         let (chunk, spans) = (selected.chunk.as_mut(), selected.spans.as_ref());
-        self.rounded = None;
+        self.starts = None;
         let grid = self.intervals.as_ref().and_then(|intervals| intervals.grid(|seconds| chunk.has_rounded_start(seconds)));
         if let Some(rounded) = grid.map(|seconds| SpanColumn::RoundedStart { seconds }) {
             let others = self.columns.iter().filter(|c| **c != START).cloned();
             chunk.load(&others.chain([rounded.clone()]).collect::<Vec<_>>()).await?;
-            self.rounded = Coded::of(chunk, &rounded, spans)?;
-            if self.rounded.is_some() {
+            self.starts = Coded::of(chunk, &rounded, spans)?;
+            if self.starts.is_some() {
                 return Ok(());
             }
         }
         chunk.load(&self.columns).await?;
-        self.rounded = match &self.intervals {
+        self.starts = match &self.intervals {
             Some(intervals) => Coded::starts(chunk, intervals, spans)?,
             None => None,
         };
@@ -213,7 +213,7 @@ impl States {
                 None => None,
             });
         }
-        let mut values = Values::new(&columns, self.rounded.take(), selected);
+        let mut values = Values::new(&columns, self.starts.take(), selected);
         let keys = self.aggregation.groups.iter().zip(members).map(|(expr, members)| match members {
             Some((numbers, dimension)) => Ok(Key::Spans(numbers, dimension)),
             None => values.key(expr),

@@ -31,7 +31,7 @@ use super::{
 use crate::error::{Error, Result};
 
 /// The number among a chunk's columns of what stands for the start time.
-const ROUNDED: usize = usize::MAX;
+const STARTS: usize = usize::MAX;
 
 /// Whether a function is content with the value of any one of a group's spans: they come in no order.
 pub(super) fn takes_any(function: &AggregateFunctionExpr) -> bool {
@@ -70,7 +70,7 @@ pub(super) enum Key {
 pub(super) struct Values<'a> {
     columns: &'a [SpanColumn],
     /// Whether there are codes that stand for start times.
-    rounded: bool,
+    starts: bool,
     chunk: &'a mut dyn SpanChunk,
     spans: Option<&'a UInt32Array>,
     rows: usize,
@@ -105,21 +105,21 @@ impl Coded {
 }
 
 impl<'a> Values<'a> {
-    /// Of the chosen spans' `columns`; `rounded` stands for start times where only intervals of them are asked for.
-    pub fn new(columns: &'a [SpanColumn], rounded: Option<Coded>, selected: &'a mut Selected) -> Self {
+    /// Of the chosen spans' `columns`; `starts` stand for start times where only intervals of them are asked for.
+    pub fn new(columns: &'a [SpanColumn], starts: Option<Coded>, selected: &'a mut Selected) -> Self {
         let rows = selected.rows();
         let (chunk, spans) = (selected.chunk.as_mut(), selected.spans.as_ref());
-        let (stands, coded) = (rounded.is_some(), rounded.map(|coded| (ROUNDED, Some(coded))).into_iter().collect());
-        Self { columns, rounded: stands, chunk, spans, rows, arrays: HashMap::new(), coded }
+        let (stands, coded) = (starts.is_some(), starts.map(|coded| (STARTS, Some(coded))).into_iter().collect());
+        Self { columns, starts: stands, chunk, spans, rows, arrays: HashMap::new(), coded }
     }
 
     /// What an expression groups by.
     pub fn key(&mut self, expr: &Arc<dyn PhysicalExpr>) -> Result<Key> {
         let mut columns: Vec<usize> = collect_columns(expr).iter().map(|c| c.index()).collect();
         columns.sort_unstable();
-        if self.rounded && IntervalFunction::called(expr).is_some() {
+        if self.starts && IntervalFunction::called(expr).is_some() {
             let schema = self.schema_of(&columns);
-            return Ok(Key::Coded { expr: reassign_expr_columns(expr.clone(), &schema)?, schema, columns: vec![ROUNDED] });
+            return Ok(Key::Coded { expr: reassign_expr_columns(expr.clone(), &schema)?, schema, columns: vec![STARTS] });
         }
         let mut all_coded = !columns.is_empty();
         for column in &columns {

@@ -126,6 +126,12 @@ impl CodedPairs {
     }
 }
 
+/// The lowest bits of the bytes as one byte: each factor's bit moves one of them to its place in the highest byte.
+#[inline(always)]
+pub(crate) fn gather(bytes: u64) -> u8 {
+    (bytes.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
+}
+
 /// A bit for each code: whether it is one of the chosen ones.
 fn bits_where(codes: &[u32], yes: &[bool]) -> BooleanBuffer {
     let mut chosen = yes.iter().enumerate().filter(|(_, yes)| **yes).map(|(code, _)| code as u32);
@@ -139,11 +145,9 @@ fn bits_where(codes: &[u32], yes: &[bool]) -> BooleanBuffer {
 #[inline(always)]
 fn bits_by(codes: &[u32], chosen: impl Fn(u32) -> bool) -> BooleanBuffer {
     let (eights, rest) = codes.as_chunks::<8>();
-    // Each factor's bit moves the lowest bit of a byte to its place in the highest byte.
-    let gather =
-        |eight: &[u32; 8]| (u64::from_le_bytes(eight.map(|c| u8::from(chosen(c)))).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
+    let bits = |eight: &[u32; 8]| gather(u64::from_le_bytes(eight.map(|c| u8::from(chosen(c)))));
     let mut bytes: Vec<u8> = Vec::with_capacity(codes.len().div_ceil(8));
-    bytes.extend(eights.iter().map(gather));
+    bytes.extend(eights.iter().map(bits));
     if !rest.is_empty() {
         bytes.push(rest.iter().enumerate().map(|(at, code)| u8::from(chosen(*code)) << at).sum());
     }

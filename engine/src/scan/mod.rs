@@ -31,7 +31,7 @@ pub use aggregate::SpanAggregateExec;
 pub use aggregate_rule::AggregateInScan;
 pub use chunk::{ChunkSource, ChunkStats, ChunkTraces, SpanChunk};
 pub use coded::CodedColumn;
-pub(crate) use coded::spread;
+pub(crate) use coded::{gather, spread};
 pub use columns::{
     AttributeScope, SpanColumn, SpanField, any_value_type, dictionary_type, list_of, schema_of, service_stats_type, timestamp_type,
 };
