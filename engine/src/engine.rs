@@ -86,7 +86,7 @@ impl Default for Places {
 impl Engine {
     /// An engine over a store, without live spans and with an empty catalogue: call [`poll`](Self::poll) next.
     pub fn new(store: BlockStore, config: Config) -> Self {
-        let cache = Arc::new(BlockCache::new(config.footer_cache_blocks, config.shape_cache_bytes));
+        let cache = Arc::new(BlockCache::new(config.footer_cache_blocks, config.shape_cache_bytes, config.column_cache_bytes));
         let (catalog, parts) = (Catalog::default(), PartsCache::default());
         let vocabularies = VocabularyCache::new(config.vocabulary_cache_bytes);
         Self { store, catalog, live: Arc::new(NoLiveSpans), cache, parts, failures: Arc::default(), vocabularies, config }

@@ -19,6 +19,7 @@ use super::{
     attribute_json,
     attribute_set::{attribute_set_leaves, coded_attributes},
     attributes::{attribute, first_leaves, key_leaf, value_leaves},
+    cached_chunk::CachedChunk,
     coded::{Verdict, coded, coded_at, dictionaries, excluded, rounded_bounds, rounded_leaf},
     fields::{self, Chosen},
     leaves::{depth, scope_path},
@@ -43,7 +44,7 @@ pub(super) const SPAN_START_LEAF: &str = "rs.ss.Spans.StartTimeUnixNano";
 const TRACE_START_LEAF: &str = "StartTimeUnixNano";
 const TRACE_ID_LEAF: &str = "TraceID";
 /// Fewer than one in this many spans are few.
-const FEW_OF: usize = 8;
+pub(super) const FEW_OF: usize = 8;
 /// Dictionaries up to this size are fetched before it is known that they are needed.
 const DICTIONARY_BYTES_AT_ONCE: u64 = 64 * 1024;
 
@@ -97,7 +98,7 @@ impl ChunkSource for RowGroupSource {
             }
         };
         chunk.stats.spans = chunk.spans as u64;
-        Ok(Box::new(chunk))
+        Ok(Box::new(CachedChunk::new(chunk)))
     }
 
     fn describe(&self) -> String {
@@ -323,9 +324,9 @@ impl SpanChunk for RowGroupChunk {
         }
     }
 
-    async fn load_dictionaries(&mut self, columns: &[&SpanColumn]) -> Result<()> {
+    async fn load_dictionaries(&mut self, columns: &[(&SpanColumn, Passing)]) -> Result<()> {
         let mut wanted = BTreeMap::new();
-        for path in columns.iter().flat_map(|column| dictionaries(&self.rows, column)) {
+        for path in columns.iter().flat_map(|(column, _)| dictionaries(&self.rows, column)) {
             if self.rows.is_empty(&path)? {
                 continue;
             }
@@ -460,7 +461,7 @@ impl RowGroupChunk {
         self.checked_spans(column)
     }
 
-    fn check_inside(&self, spans: &UInt32Array) -> Result<()> {
+    pub(super) fn check_inside(&self, spans: &UInt32Array) -> Result<()> {
         // They ascend.
         match spans.values().last() {
             Some(last) if *last as usize >= self.spans => Err(Error::internal("a span is selected that the chunk does not have")),

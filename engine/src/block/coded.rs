@@ -44,47 +44,51 @@ pub(super) fn text_leaf(field: SpanField) -> Option<(&'static str, u32)> {
     leaves(field).first().map(|leaf| (*leaf, at))
 }
 
+/// The depth of what has one value of a column, if the column can have codes.
+pub(super) fn coded_depth(column: &SpanColumn) -> Option<u32> {
+    use SpanField::{Kind, KindCode, Status, StatusCode, TraceDurationNs, TraceEndTime, TraceStartTime};
+    match column {
+        SpanColumn::Field(Kind | KindCode | Status | StatusCode) | SpanColumn::RoundedStart { .. } => Some(depth::SPAN),
+        SpanColumn::Field(TraceStartTime | TraceEndTime | TraceDurationNs) => Some(depth::TRACE),
+        SpanColumn::Field(field) => text_leaf(*field).map(|(_, at)| at),
+        SpanColumn::Attribute { scope, .. } if !scope.is_repeated() => Some(scope_path(*scope).1),
+        SpanColumn::AttributeJson { scope, .. } => Some(scope_path(*scope).1),
+        _ => None,
+    }
+}
+
 /// A loaded column in codes; `None` if it has too many values for that or is of a kind that has none. Attribute values that are
 /// not `passing` may be left out.
 pub(super) fn coded(rows: &mut Rows, column: &SpanColumn, passing: Passing) -> Result<Option<CodedColumn>> {
-    if legacy::leaves(rows, column).is_some() {
-        return Ok(None);
-    }
-    let (values, codes, at): (ArrayRef, ScalarBuffer<u32>, u32) = match column {
+    let (Some(at), None) = (coded_depth(column), legacy::leaves(rows, column)) else { return Ok(None) };
+    let found: Option<(ArrayRef, ScalarBuffer<u32>)> = match column {
         SpanColumn::Field(field @ (SpanField::Kind | SpanField::KindCode | SpanField::Status | SpanField::StatusCode)) => {
-            match small_numbers(rows, *field, None)? {
-                Some((values, codes)) => (values, codes, depth::SPAN),
-                None => return Ok(None),
-            }
+            small_numbers(rows, *field, None)?
         }
         SpanColumn::Field(field @ (SpanField::TraceStartTime | SpanField::TraceEndTime | SpanField::TraceDurationNs)) => {
             // A value for each trace, which has many spans.
             let values = of_traces(rows, *field)?;
             let codes = (0..values.len() as u32).collect();
-            (values, codes, depth::TRACE)
+            Some((values, codes))
         }
-        SpanColumn::Field(field) => {
-            let Some((leaf, at)) = text_leaf(*field) else { return Ok(None) };
-            let Text { codes: Some(codes), values } = rows.text(leaf)? else { return Ok(None) };
+        SpanColumn::Field(field) => match text_leaf(*field).map(|(leaf, _)| rows.text(leaf)).transpose()? {
             // Codes are positions in the dictionary, so they are not negative.
-            (field_values(*field, &values)?, unsigned(codes), at)
-        }
-        SpanColumn::Attribute { scope, key } if !scope.is_repeated() => {
-            let Some((values, codes)) = coded_attribute(rows, *scope, key, passing)? else { return Ok(None) };
-            (values.into_array()?, codes.into(), scope_path(*scope).1)
-        }
-        SpanColumn::RoundedStart { seconds } => match rounded_starts(rows, *seconds, None)? {
-            Some((values, codes)) => (values, codes, depth::SPAN),
-            None => return Ok(None),
+            Some(Text { codes: Some(codes), values }) => Some((field_values(*field, &values)?, unsigned(codes))),
+            _ => None,
         },
+        SpanColumn::Attribute { scope, key } => {
+            let found = coded_attribute(rows, *scope, key, passing)?;
+            found.map(|(values, codes)| Ok::<_, Error>((values.into_array()?, codes.into()))).transpose()?
+        }
+        SpanColumn::RoundedStart { seconds } => rounded_starts(rows, *seconds, None)?,
         SpanColumn::AttributeJson { scope, key } => {
-            let at = scope_path(*scope).1;
             let count = rows.count(at)?;
             let (texts, codes) = attribute_json::coded(rows, *scope, key, count)?;
-            (Arc::new(texts), codes, at)
+            Some((Arc::new(texts), codes))
         }
-        _ => return Ok(None),
+        _ => None,
     };
+    let Some((values, codes)) = found else { return Ok(None) };
     let due = rows.count(at)?;
     if codes.len() != due {
         return Err(Error::internal(format!("{} codes for {due} things", codes.len())));

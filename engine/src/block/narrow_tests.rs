@@ -42,7 +42,7 @@ async fn paged(version: &str, rows: usize, indexed: bool) -> (Damaged, Vec<u8>) 
 }
 
 async fn chunk(block: &Damaged) -> Result<Box<dyn SpanChunk>> {
-    let cache = Arc::new(BlockCache::new(0, 1000));
+    let cache = Arc::new(BlockCache::new(0, 1000, 0));
     let reader = BlockReader::open(block.store(), &cache, &TenantId::single(), Arc::new(block.meta().clone())).await?;
     reader.row_group(0).open().await
 }
@@ -134,14 +134,15 @@ fn condition() -> impl Strategy<Value = Expr> {
     ]
 }
 
-/// One engine over a block with small pages and an index, one over the same without.
+/// One engine over a block with small pages and an index, one over the same without, which remembers no columns.
 async fn engines(version: &str, rows: usize) -> [Arc<Engine>; 2] {
     let mut engines = Vec::new();
     for indexed in [true, false] {
         let (block, data) = paged(version, rows, indexed).await;
         block.put(data).await.unwrap();
         block.commit().await.unwrap();
-        let engine = Engine::new(block.store().clone(), Config { scan_parallelism: 1, ..Config::default() });
+        let column_cache_bytes = if indexed { Config::default().column_cache_bytes } else { 0 };
+        let engine = Engine::new(block.store().clone(), Config { scan_parallelism: 1, column_cache_bytes, ..Config::default() });
         engine.poll().await.unwrap();
         engines.push(Arc::new(engine));
     }
@@ -175,12 +176,12 @@ fn counted(plan: &dyn ExecutionPlan, name: &str) -> usize {
 }
 
 #[test]
-fn nothing_is_missed_for_the_bounds_of_pages() {
+fn nothing_is_missed_for_the_bounds_of_pages_and_what_is_remembered() {
     for (version, rows) in [("vParquet5", 5), ("vParquet4", 8), ("vParquet5-many-dedicated", 9)] {
         block_on(async {
             let [indexed, plain] = engines(version, rows).await;
             let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 150, ..ProptestConfig::default() });
-            let (mut excluded, mut passed_over) = (0, 0);
+            let (mut excluded, mut passed_over, mut cached) = (0, 0, 0);
             for _ in 0..150 {
                 let conditions = prop::collection::vec(condition(), 1..3).new_tree(&mut runner).unwrap().current();
                 let (found, count) = ask(&indexed, &conditions).await.unwrap();
@@ -188,8 +189,9 @@ fn nothing_is_missed_for_the_bounds_of_pages() {
                 assert_eq!(found, due, "{version}: {conditions:?}");
                 excluded += usize::from(count("pages_excluded_by_page_index") > 0);
                 passed_over += usize::from(count("pages_without_span") > 0);
+                cached += usize::from(count("columns_cached") > 0 && count("pages_excluded_by_page_index") > 0);
             }
-            assert!(excluded > 9 && passed_over > 0, "{version}: {excluded}, {passed_over}");
+            assert!(excluded > 9 && passed_over > 0 && cached > 0, "{version}: {excluded}, {passed_over}, {cached}");
         });
     }
 }

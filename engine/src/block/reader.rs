@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     chunk::RowGroupSource,
+    column_cache::ColumnCache,
     leaves::Leaves,
     page_index::{IndexBytes, expected_bytes, index_ranges},
     promoted::{Promoted, promoted},
@@ -37,12 +38,14 @@ pub struct BlockCache {
     footers: Recent<Uuid, Arc<Footer>>,
     /// By block and row group.
     shapes: Recent<(Uuid, usize), SpanCounts>,
+    columns: ColumnCache,
 }
 
 impl BlockCache {
-    /// A cache of at most so many footers, and of so many bytes of what says which spans belong together.
-    pub fn new(footers: usize, shape_bytes: usize) -> Self {
-        Self { footers: Recent::new(footers), shapes: Recent::new(shape_bytes) }
+    /// A cache of at most so many footers, of so many bytes of what says which spans belong together, and of so many bytes of
+    /// columns.
+    pub fn new(footers: usize, shape_bytes: usize, column_bytes: usize) -> Self {
+        Self { footers: Recent::new(footers), shapes: Recent::new(shape_bytes), columns: ColumnCache::new(column_bytes) }
     }
 }
 
@@ -128,6 +131,11 @@ impl BlockReader {
     pub(super) fn remember_shape(&self, row_group: usize, shape: SpanCounts) {
         let size = shape.size();
         self.cache.shapes.put((self.meta.block_id, row_group), shape, size);
+    }
+
+    /// Columns of this block and others that are remembered.
+    pub(super) fn columns(&self) -> &ColumnCache {
+        &self.cache.columns
     }
 
     pub(super) fn tenant(&self) -> &TenantId {

@@ -41,8 +41,9 @@ pub trait SpanChunk: Debug + Send {
         Ok(false)
     }
 
-    /// Fetches what [`excludes`](Self::excludes) will ask for first of these columns, at once, if it is little.
-    async fn load_dictionaries(&mut self, _columns: &[&SpanColumn]) -> Result<()> {
+    /// Fetches what [`excludes`](Self::excludes) will ask for first of these columns, at once, if it is little; of attributes,
+    /// what tells of values that may pass.
+    async fn load_dictionaries(&mut self, _columns: &[(&SpanColumn, Passing)]) -> Result<()> {
         Ok(())
     }
 
@@ -130,6 +131,8 @@ pub struct ChunkStats {
     pub pages_without_span: u64,
     /// Data pages that were decompressed; of those that were read some may be passed over.
     pub pages_opened: u64,
+    /// Columns that were remembered from queries before.
+    pub columns_cached: u64,
 }
 
 impl ChunkStats {
@@ -142,6 +145,7 @@ impl ChunkStats {
         self.pages_excluded += other.pages_excluded;
         self.pages_without_span += other.pages_without_span;
         self.pages_opened += other.pages_opened;
+        self.columns_cached += other.columns_cached;
         self
     }
 }

@@ -405,7 +405,7 @@ impl ScanFilter {
         if decided || self.tightening.iter().any(|filter| filter.excludes(chunk)) {
             return Ok(Some(ExcludedBy::Statistics));
         }
-        let columns: Vec<_> = self.conditions.iter().flat_map(|c| &c.columns).collect();
+        let columns: Vec<_> = self.conditions.iter().flat_map(|c| c.columns.iter().map(|column| (column, c.passing))).collect();
         if columns.len() > 1 {
             chunk.load_dictionaries(&columns).await?;
         }

@@ -62,6 +62,7 @@ struct Counters {
     pages_excluded: Count,
     pages_without_span: Count,
     pages_opened: Count,
+    columns_cached: Count,
 }
 
 impl Counters {
@@ -84,6 +85,7 @@ impl Counters {
             pages_excluded: counter("pages_excluded_by_page_index"),
             pages_without_span: counter("pages_without_span"),
             pages_opened: counter("pages_opened"),
+            columns_cached: counter("columns_cached"),
         }
     }
 
@@ -103,6 +105,7 @@ impl Counters {
         self.pages_excluded.add(stats.pages_excluded as usize);
         self.pages_without_span.add(stats.pages_without_span as usize);
         self.pages_opened.add(stats.pages_opened as usize);
+        self.columns_cached.add(stats.columns_cached as usize);
     }
 }
 

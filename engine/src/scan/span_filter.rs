@@ -20,7 +20,7 @@ use datafusion::{
 use crate::error::Result;
 
 /// Kinds of attribute values that may pass a filter; an array is of the kind of its elements.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Passing {
     /// No value.
     pub absent: bool,
