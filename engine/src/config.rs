@@ -21,8 +21,8 @@ pub struct Config {
     pub footer_cache_blocks: usize,
     /// Memory for what says which spans of a block belong together (about five bytes an instrumentation scope), in bytes.
     pub shape_cache_bytes: usize,
-    /// Memory for columns of blocks that queries decoded lately, as codes (a byte a span where a column has no more than 256
-    /// values), in bytes. 0 remembers none.
+    /// Memory for what queries decoded of blocks lately, in bytes: columns as codes (a byte a span where there are no more than 256
+    /// values), durations and start times (8 bytes a span), dictionaries, trace ids. 0 remembers nothing.
     pub column_cache_bytes: usize,
     /// Spans of a trace are put together across the blocks that overlap a query's time range or lie within so many seconds
     /// of it.
@@ -59,7 +59,7 @@ impl Default for Config {
             live_chunk_spans: 65_536,
             footer_cache_blocks: 4096,
             shape_cache_bytes: 64 * 1024 * 1024,
-            column_cache_bytes: 128 * 1024 * 1024,
+            column_cache_bytes: 256 * 1024 * 1024,
             trace_parts_seconds: 3600,
             trace_ids_cached_max: 1_000_000,
             vocabulary_cache_bytes: 64 * 1024 * 1024,

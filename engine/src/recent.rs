@@ -1,6 +1,10 @@
 //! What was used lately, within a bound: memory for answers about things that do not change, such as blocks.
 
-use std::{collections::HashMap, fmt, hash::Hash};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    hash::Hash,
+};
 
 use parking_lot::Mutex;
 
@@ -14,6 +18,8 @@ struct Inner<K, V> {
     clock: u64,
     size: usize,
     kept: HashMap<K, Kept<V>>,
+    /// The keys by the time they were used last.
+    by_use: BTreeMap<u64, K>,
 }
 
 struct Kept<V> {
@@ -25,16 +31,19 @@ struct Kept<V> {
 impl<K: Eq + Hash + Clone, V: Clone> Recent<K, V> {
     /// Nothing yet; never more than so much, in the unit of [`Self::put`].
     pub fn new(size_max: usize) -> Self {
-        Self { size_max, inner: Mutex::new(Inner { clock: 0, size: 0, kept: HashMap::new() }) }
+        Self { size_max, inner: Mutex::new(Inner { clock: 0, size: 0, kept: HashMap::new(), by_use: BTreeMap::new() }) }
     }
 
     /// The value of a key, if it is known.
     pub fn get(&self, key: &K) -> Option<V> {
         let mut inner = self.inner.lock();
-        inner.clock += 1;
-        let now = inner.clock;
-        let kept = inner.kept.get_mut(key)?;
-        kept.used = now;
+        let Inner { clock, kept, by_use, .. } = &mut *inner;
+        let kept = kept.get_mut(key)?;
+        *clock += 1;
+        let before = std::mem::replace(&mut kept.used, *clock);
+        if let Some(key) = by_use.remove(&before) {
+            by_use.insert(*clock, key);
+        }
         Some(kept.value.clone())
     }
 
@@ -47,11 +56,14 @@ impl<K: Eq + Hash + Clone, V: Clone> Recent<K, V> {
         inner.clock += 1;
         let kept = Kept { used: inner.clock, size, value };
         inner.size += size;
+        let now = inner.clock;
+        inner.by_use.insert(now, key.clone());
         if let Some(before) = inner.kept.insert(key, kept) {
             inner.size -= before.size;
+            inner.by_use.remove(&before.used);
         }
         while inner.size > self.size_max {
-            let Some(oldest) = inner.kept.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| key.clone()) else { break };
+            let Some((_, oldest)) = inner.by_use.pop_first() else { break };
             if let Some(dropped) = inner.kept.remove(&oldest) {
                 inner.size -= dropped.size;
             }

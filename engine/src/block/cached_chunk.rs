@@ -12,16 +12,14 @@ use arrow::{
     compute::take,
 };
 use async_trait::async_trait;
-use uuid::Uuid;
 
 use super::{
     chunk::{FEW_OF, RowGroupChunk},
-    coded::coded_depth,
-    column_cache::{PackedColumn, Remembered},
-    leaves::depth,
+    chunk_cache::{PackedColumn, Remembered},
+    coded::has_codes,
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     scan::{AttributeScope, ChunkStats, ChunkTraces, CodedAttributes, CodedColumn, Passing, SpanChunk, SpanColumn, SpanField, ValueTest},
 };
 
@@ -30,10 +28,22 @@ use crate::{
 pub(super) struct CachedChunk {
     inner: RowGroupChunk,
     /// Columns that were remembered when they were asked for first, with the values that are there.
-    known: HashMap<SpanColumn, Vec<(Passing, Arc<PackedColumn>)>>,
+    known: HashMap<SpanColumn, Vec<(Passing, Known)>>,
     /// Columns that are known, as they were asked for.
     coded: HashMap<SpanColumn, CodedColumn>,
     columns_cached: u64,
+}
+
+/// A remembered column, whatever the cache forgets meanwhile.
+#[derive(Clone, Debug)]
+enum Known {
+    Codes(Arc<PackedColumn>),
+    Values(ArrayRef),
+}
+
+/// Columns that have a number for each span, many of them different.
+fn is_numbers(column: &SpanColumn) -> bool {
+    matches!(column, SpanColumn::Field(SpanField::DurationNs | SpanField::StartTime))
 }
 
 impl CachedChunk {
@@ -41,61 +51,58 @@ impl CachedChunk {
         Self { inner, known: HashMap::new(), coded: HashMap::new(), columns_cached: 0 }
     }
 
-    fn place(&self) -> (Uuid, usize) {
-        (self.inner.rows.block().meta().block_id, self.inner.rows.row_group())
-    }
-
     fn remembered(&self, column: &SpanColumn, passing: Passing) -> Option<(Passing, Remembered)> {
-        coded_depth(column).and_then(|_| self.inner.rows.block().columns().get(self.place(), column, passing))
+        if !has_codes(column) && !is_numbers(column) {
+            return None;
+        }
+        self.inner.rows.cache().column(self.inner.rows.place(), column, passing)
     }
 
-    fn remember(&self, column: &SpanColumn, passing: Passing, what: Remembered) {
-        self.inner.rows.block().columns().put(self.place(), column, passing, what);
+    fn remember(&self, column: &SpanColumn, passing: Passing, known: Remembered) {
+        self.inner.rows.cache().put_column(self.inner.rows.place(), column, passing, known);
     }
 
     /// A remembered column in which at least the `passing` values are.
-    fn known(&mut self, column: &SpanColumn, passing: Passing) -> Option<Arc<PackedColumn>> {
+    fn known(&mut self, column: &SpanColumn, passing: Passing) -> Option<Known> {
         let here = self.known.get(column).and_then(|all| all.iter().find(|(known, _)| known.covers(passing)));
-        if let Some((_, packed)) = here {
-            return Some(packed.clone());
+        if let Some((_, known)) = here {
+            return Some(known.clone());
         }
-        let Some((passing, Remembered::Codes(packed))) = self.remembered(column, passing) else { return None };
+        let (passing, known) = match self.remembered(column, passing)? {
+            (passing, Remembered::Codes(packed)) => (passing, Known::Codes(packed)),
+            (passing, Remembered::Values(values)) => (passing, Known::Values(values)),
+            _ => return None,
+        };
         self.columns_cached += 1;
-        // What is decided by this entry holds for the chunk, whatever the cache forgets.
-        self.known.entry(column.clone()).or_default().push((passing, packed.clone()));
-        Some(packed)
+        self.known.entry(column.clone()).or_default().push((passing, known.clone()));
+        Some(known)
     }
 
-    fn is_known(&mut self, column: &SpanColumn, passing: Passing) -> bool {
-        self.known(column, passing).is_some()
+    /// These columns without those that are remembered.
+    fn unknown<'a>(&mut self, columns: impl Iterator<Item = (&'a SpanColumn, Passing)>) -> Vec<(SpanColumn, Passing)> {
+        let unknown = columns.filter(|(column, passing)| self.known(column, *passing).is_none());
+        unknown.map(|(column, passing)| (column.clone(), passing)).collect()
+    }
+
+    fn is_part(&self) -> bool {
+        self.inner.rows.part().is_some()
+    }
+
+    /// The numbers in the row group of these spans; `None` if these are all and the chunk is the whole row group.
+    fn places(&self, spans: Option<&UInt32Array>) -> Result<Option<Vec<u32>>> {
+        Ok(match (spans, self.is_part()) {
+            (None, false) => None,
+            (None, true) => Some(self.inner.in_row_group(0..self.inner.spans as u32)),
+            (Some(spans), _) => {
+                self.inner.check_inside(spans)?;
+                Some(self.inner.in_row_group(spans.values().iter().copied()))
+            }
+        })
     }
 
     /// The codes of a remembered column for these spans, or for all.
-    fn codes_of(&mut self, packed: &PackedColumn, column: &SpanColumn, spans: Option<&UInt32Array>) -> Result<ScalarBuffer<u32>> {
-        if let Some(spans) = spans {
-            self.inner.check_inside(spans)?;
-        }
-        let at = coded_depth(column).ok_or_else(|| Error::internal("a column without codes is remembered"))?;
-        // A chunk of some traces numbers their spans anew.
-        let places = match (self.inner.rows.part().is_some(), spans) {
-            (true, Some(spans)) => Some(self.inner.in_row_group(spans.values().iter().copied())),
-            (true, None) => Some(self.inner.in_row_group(0..self.inner.spans as u32)),
-            (false, Some(spans)) => Some(spans.values().to_vec()),
-            (false, None) => None,
-        };
-        let shape = match (at < depth::SPAN, self.inner.rows.part()) {
-            (false, _) => None,
-            (true, Some(part)) => Some(part.whole().clone()),
-            (true, None) => Some(self.inner.known_shape()?),
-        };
-        Ok(match (places, shape) {
-            (Some(places), Some(shape)) => packed.codes_at(shape.groups_of(at, &places.into()).values()),
-            (Some(places), None) => packed.codes_at(&places),
-            (None, Some(shape)) => {
-                CodedColumn { values: packed.values.clone(), codes: packed.codes(), starts: Some(shape.first_spans(at)) }.codes_of(None)
-            }
-            (None, None) => packed.codes(),
-        })
+    fn codes(&self, packed: &PackedColumn, spans: Option<&UInt32Array>) -> Result<ScalarBuffer<u32>> {
+        Ok(self.places(spans)?.map_or_else(|| packed.codes(), |places| packed.codes_at(&places)))
     }
 
     /// A remembered column as a chunk gives it.
@@ -103,12 +110,7 @@ impl CachedChunk {
         if let Some(known) = self.coded.get(column).filter(|known| Arc::ptr_eq(&known.values, &packed.values)) {
             return Ok(known.clone());
         }
-        let whole = self.inner.rows.part().is_none();
-        let (codes, starts) = match coded_depth(column) {
-            Some(at) if at < depth::SPAN && whole => (packed.codes(), Some(self.inner.known_shape()?.first_spans(at))),
-            _ => (self.codes_of(packed, column, None)?, None),
-        };
-        let made = CodedColumn { values: packed.values.clone(), codes, starts };
+        let made = CodedColumn { values: packed.values.clone(), codes: self.codes(packed, None)?, starts: None };
         self.coded.insert(column.clone(), made.clone());
         Ok(made)
     }
@@ -125,20 +127,39 @@ impl CachedChunk {
         }
     }
 
-    /// These columns without those that are remembered. What tells of remembered ones which spans they belong to is fetched.
-    async fn unknown<'a>(&mut self, columns: impl Iterator<Item = (&'a SpanColumn, Passing)>) -> Result<Vec<(SpanColumn, Passing)>> {
-        let mut rest = Vec::new();
-        let mut shape = false;
-        for (column, passing) in columns {
-            match self.is_known(column, passing) {
-                true => shape |= coded_depth(column).is_some_and(|at| at < depth::SPAN),
-                false => rest.push((column.clone(), passing)),
+    /// Decodes a loaded column for all spans and remembers it.
+    fn decode(&mut self, column: &SpanColumn, passing: Passing) -> Result<Option<CodedColumn>> {
+        let found = self.inner.coded_passing(column, passing)?;
+        if self.is_part() || !has_codes(column) {
+            return Ok(found);
+        }
+        let passing = if self.inner.loaded.contains(column) { Passing::ANYTHING } else { passing };
+        let what = match &found {
+            None => Remembered::Uncoded,
+            Some(coded) => {
+                let packed = Arc::new(PackedColumn::new(coded));
+                self.known.entry(column.clone()).or_default().push((passing, Known::Codes(packed.clone())));
+                self.coded.insert(column.clone(), coded.clone());
+                Remembered::Codes(packed)
             }
+        };
+        self.remember(column, passing, what);
+        Ok(found)
+    }
+
+    /// A loaded column of numbers: all are remembered, if all are asked for or some again.
+    fn numbers(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {
+        let few = selection.is_some_and(|spans| spans.len() < self.inner.spans / FEW_OF);
+        if self.is_part() || few && !(self.inner.loaded.contains(column) && self.is_asked_again(column, Passing::ANYTHING)) {
+            return self.inner.column(column, selection);
         }
-        if shape && self.inner.rows.part().is_none() {
-            self.inner.whole_shape().await?;
-        }
-        Ok(rest)
+        let all = self.inner.column(column, None)?;
+        self.known.entry(column.clone()).or_default().push((Passing::ANYTHING, Known::Values(all.clone())));
+        self.remember(column, Passing::ANYTHING, Remembered::Values(all.clone()));
+        Ok(match selection {
+            Some(spans) => take(&all, spans, None)?,
+            None => all,
+        })
     }
 }
 
@@ -149,24 +170,24 @@ impl SpanChunk for CachedChunk {
     }
 
     async fn load(&mut self, columns: &[SpanColumn]) -> Result<()> {
-        let rest = self.unknown(columns.iter().map(|column| (column, Passing::ANYTHING))).await?;
+        let rest = self.unknown(columns.iter().map(|column| (column, Passing::ANYTHING)));
         self.inner.load_passing(&rest).await
     }
 
     async fn load_passing(&mut self, columns: &[(SpanColumn, Passing)]) -> Result<()> {
-        let rest = self.unknown(columns.iter().map(|(column, passing)| (column, *passing))).await?;
+        let rest = self.unknown(columns.iter().map(|(column, passing)| (column, *passing)));
         self.inner.load_passing(&rest).await
     }
 
     async fn excludes(&mut self, column: &SpanColumn, test: &ValueTest<'_>) -> Result<bool> {
         match self.known(column, test.passing) {
-            Some(packed) => Ok(!test.passes_any(&packed.values)?),
-            None => self.inner.excludes(column, test).await,
+            Some(Known::Codes(packed)) => Ok(!test.passes_any(&packed.values)?),
+            _ => self.inner.excludes(column, test).await,
         }
     }
 
     async fn load_dictionaries(&mut self, columns: &[(&SpanColumn, Passing)]) -> Result<()> {
-        let unknown: Vec<_> = columns.iter().copied().filter(|(column, passing)| !self.is_known(column, *passing)).collect();
+        let unknown: Vec<_> = columns.iter().copied().filter(|(column, passing)| self.known(column, *passing).is_none()).collect();
         self.inner.load_dictionaries(&unknown).await
     }
 
@@ -175,7 +196,7 @@ impl SpanChunk for CachedChunk {
     }
 
     async fn load_for(&mut self, columns: &[SpanColumn], spans: Option<&UInt32Array>) -> Result<()> {
-        let rest = self.unknown(columns.iter().map(|column| (column, Passing::ANYTHING))).await?;
+        let rest = self.unknown(columns.iter().map(|column| (column, Passing::ANYTHING)));
         let rest: Vec<SpanColumn> = rest.into_iter().map(|(column, _)| column).collect();
         self.inner.load_for(&rest, spans).await
     }
@@ -193,35 +214,24 @@ impl SpanChunk for CachedChunk {
     }
 
     fn coded_passing(&mut self, column: &SpanColumn, passing: Passing) -> Result<Option<CodedColumn>> {
-        if let Some(packed) = self.known(column, passing) {
-            return self.coded_known(column, &packed).map(Some);
+        match self.known(column, passing) {
+            Some(Known::Codes(packed)) => self.coded_known(column, &packed).map(Some),
+            Some(Known::Values(_)) => Ok(None),
+            None => self.decode(column, passing),
         }
-        let found = self.inner.coded_passing(column, passing)?;
-        if self.inner.rows.part().is_none() && coded_depth(column).is_some() {
-            let passing = if self.inner.loaded.contains(column) { Passing::ANYTHING } else { passing };
-            let what = match &found {
-                None => Remembered::Uncoded,
-                Some(coded) => {
-                    let packed = Arc::new(PackedColumn::new(coded));
-                    self.known.entry(column.clone()).or_default().push((passing, packed.clone()));
-                    self.coded.insert(column.clone(), coded.clone());
-                    Remembered::Codes(packed)
-                }
-            };
-            self.remember(column, passing, what);
-        }
-        Ok(found)
     }
 
     fn coded_at(&mut self, column: &SpanColumn, passing: Passing, spans: &UInt32Array) -> Result<Option<(ArrayRef, ScalarBuffer<u32>)>> {
-        if let Some(packed) = self.known(column, passing) {
-            return Ok(Some((packed.values.clone(), self.codes_of(&packed, column, Some(spans))?)));
+        match self.known(column, passing) {
+            Some(Known::Codes(packed)) => return Ok(Some((packed.values.clone(), self.codes(&packed, Some(spans))?))),
+            Some(Known::Values(_)) => return Ok(None),
+            None => {}
         }
         let few = spans.len() < self.inner.spans / FEW_OF;
-        if few && (self.inner.rows.part().is_some() || !self.is_asked_again(column, passing)) {
+        if !has_codes(column) || few && (self.is_part() || !self.is_asked_again(column, passing)) {
             return self.inner.coded_at(column, passing, spans);
         }
-        Ok(self.coded_passing(column, passing)?.map(|coded| (coded.values.clone(), coded.codes_of(Some(spans)))))
+        Ok(self.decode(column, passing)?.map(|coded| (coded.values.clone(), coded.codes_of(Some(spans)))))
     }
 
     fn spans_at(&self, places: &HashSet<i128>) -> Vec<u32> {
@@ -233,15 +243,27 @@ impl SpanChunk for CachedChunk {
     }
 
     async fn traces(&mut self) -> Result<Option<ChunkTraces>> {
-        self.inner.traces().await
+        if self.is_part() {
+            return self.inner.traces().await;
+        }
+        if let Some(known) = self.inner.rows.cache().traces(self.inner.rows.place()) {
+            return Ok(Some(known));
+        }
+        let found = self.inner.traces().await?;
+        if let Some(traces) = &found {
+            self.inner.rows.cache().put_traces(self.inner.rows.place(), traces);
+        }
+        Ok(found)
     }
 
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {
         match self.known(column, Passing::ANYTHING) {
-            Some(packed) => {
-                let codes = self.codes_of(&packed, column, selection)?;
-                Ok(take(&packed.values, &UInt32Array::new(codes, None), None)?)
-            }
+            Some(Known::Codes(packed)) => Ok(take(&packed.values, &UInt32Array::new(self.codes(&packed, selection)?, None), None)?),
+            Some(Known::Values(values)) => Ok(match self.places(selection)? {
+                Some(places) => take(&values, &UInt32Array::from(places), None)?,
+                None => values,
+            }),
+            None if is_numbers(column) => self.numbers(column, selection),
             None => self.inner.column(column, selection),
         }
     }

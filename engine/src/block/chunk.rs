@@ -168,7 +168,11 @@ impl RowGroupChunk {
     }
 
     /// Dictionaries, each by itself.
-    async fn fetch_dictionaries(&mut self, wanted: Vec<(String, Range<u64>)>) -> Result<()> {
+    async fn fetch_dictionaries(&mut self, mut wanted: Vec<(String, Range<u64>)>) -> Result<()> {
+        wanted.retain(|(path, _)| !self.rows.recall_dictionary(path));
+        if wanted.is_empty() {
+            return Ok(());
+        }
         let ranges: Vec<_> = wanted.iter().map(|(_, range)| range.clone()).collect();
         let fetched = self.read(&ranges).await?;
         wanted.into_iter().zip(fetched).try_for_each(|((path, _), page)| self.rows.insert_dictionary(path, page))
@@ -334,7 +338,7 @@ impl SpanChunk for RowGroupChunk {
                 wanted.insert(path, range);
             }
         }
-        if wanted.is_empty() { Ok(()) } else { self.fetch_dictionaries(wanted.into_iter().collect()).await }
+        self.fetch_dictionaries(wanted.into_iter().collect()).await
     }
 
     async fn narrow(&mut self, tests: &[(&SpanColumn, ValueTest<'_>)]) -> Result<()> {

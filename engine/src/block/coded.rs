@@ -45,7 +45,7 @@ pub(super) fn text_leaf(field: SpanField) -> Option<(&'static str, u32)> {
 }
 
 /// The depth of what has one value of a column, if the column can have codes.
-pub(super) fn coded_depth(column: &SpanColumn) -> Option<u32> {
+fn coded_depth(column: &SpanColumn) -> Option<u32> {
     use SpanField::{Kind, KindCode, Status, StatusCode, TraceDurationNs, TraceEndTime, TraceStartTime};
     match column {
         SpanColumn::Field(Kind | KindCode | Status | StatusCode) | SpanColumn::RoundedStart { .. } => Some(depth::SPAN),
@@ -55,6 +55,11 @@ pub(super) fn coded_depth(column: &SpanColumn) -> Option<u32> {
         SpanColumn::AttributeJson { scope, .. } => Some(scope_path(*scope).1),
         _ => None,
     }
+}
+
+/// Whether a column can have codes.
+pub(super) fn has_codes(column: &SpanColumn) -> bool {
+    coded_depth(column).is_some()
 }
 
 /// A loaded column in codes; `None` if it has too many values for that or is of a kind that has none. Attribute values that are

@@ -86,7 +86,7 @@ impl RowGroupChunk {
     }
 
     /// The shape of all spans, checked.
-    pub(super) async fn whole_shape(&mut self) -> Result<Arc<Shape>> {
+    async fn whole_shape(&mut self) -> Result<Arc<Shape>> {
         let leaf = self.rows.shape_leaf();
         self.fetch(&[leaf]).await?;
         self.known_shape()

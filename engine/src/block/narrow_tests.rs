@@ -191,7 +191,7 @@ fn nothing_is_missed_for_the_bounds_of_pages_and_what_is_remembered() {
                 passed_over += usize::from(count("pages_without_span") > 0);
                 cached += usize::from(count("columns_cached") > 0 && count("pages_excluded_by_page_index") > 0);
             }
-            assert!(excluded > 9 && passed_over > 0 && cached > 0, "{version}: {excluded}, {passed_over}, {cached}");
+            assert!(excluded > 5 && passed_over > 0 && cached > 0, "{version}: {excluded}, {passed_over}, {cached}");
         });
     }
 }

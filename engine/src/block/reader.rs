@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     chunk::RowGroupSource,
-    column_cache::ColumnCache,
+    chunk_cache::ChunkCache,
     leaves::Leaves,
     page_index::{IndexBytes, expected_bytes, index_ranges},
     promoted::{Promoted, promoted},
@@ -38,14 +38,14 @@ pub struct BlockCache {
     footers: Recent<Uuid, Arc<Footer>>,
     /// By block and row group.
     shapes: Recent<(Uuid, usize), SpanCounts>,
-    columns: ColumnCache,
+    chunks: ChunkCache,
 }
 
 impl BlockCache {
     /// A cache of at most so many footers, of so many bytes of what says which spans belong together, and of so many bytes of
-    /// columns.
+    /// columns and what else is remembered of row groups.
     pub fn new(footers: usize, shape_bytes: usize, column_bytes: usize) -> Self {
-        Self { footers: Recent::new(footers), shapes: Recent::new(shape_bytes), columns: ColumnCache::new(column_bytes) }
+        Self { footers: Recent::new(footers), shapes: Recent::new(shape_bytes), chunks: ChunkCache::new(column_bytes) }
     }
 }
 
@@ -133,9 +133,9 @@ impl BlockReader {
         self.cache.shapes.put((self.meta.block_id, row_group), shape, size);
     }
 
-    /// Columns of this block and others that are remembered.
-    pub(super) fn columns(&self) -> &ColumnCache {
-        &self.cache.columns
+    /// What is remembered of row groups of this block and others.
+    pub(super) fn remembered(&self) -> &ChunkCache {
+        &self.cache.chunks
     }
 
     pub(super) fn tenant(&self) -> &TenantId {

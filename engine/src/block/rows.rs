@@ -20,6 +20,7 @@ use parquet::{
 };
 
 use super::{
+    chunk_cache::{ChunkCache, Place},
     keys::{Hits, Keys, Picked, pick},
     leaf::{Leaf, LeafPages, Owners},
     leaves::{LeafColumn, depth},
@@ -159,6 +160,16 @@ impl Rows {
     /// Number of spans, if it is known without the shape.
     pub fn span_count(&self) -> Option<usize> {
         self.spans
+    }
+
+    /// What is remembered of row groups.
+    pub fn cache(&self) -> &ChunkCache {
+        self.block.remembered()
+    }
+
+    /// The row group as the cache calls it.
+    pub fn place(&self) -> Place {
+        (self.block.meta().block_id, self.row_group)
     }
 
     /// Number of the row group.
@@ -429,12 +440,19 @@ impl Rows {
         Ok(data.map(|data| all.start..data))
     }
 
+    /// Whether the dictionary of a text leaf is remembered: then it is here now.
+    pub fn recall_dictionary(&mut self, path: &str) -> bool {
+        let known = self.cache().dictionary(self.place(), path);
+        known.map(|known| self.dictionaries.insert(path.to_owned(), known)).is_some()
+    }
+
     /// Hands over the page at [`Self::dictionary_range`].
     pub fn insert_dictionary(&mut self, path: String, page: Bytes) -> Result<()> {
         let segments = [page];
         let dictionary = self.with_segments(&path, &segments, (None, None), |pages| pages.dictionary())?;
         let dictionary = dictionary.ok_or_else(|| self.wrong(&path, Error::data("there is no dictionary where the footer says")))?;
         let [page] = segments;
+        self.cache().put_dictionary(self.place(), &path, &page, &dictionary);
         self.dictionaries.insert(path, (page, dictionary));
         Ok(())
     }

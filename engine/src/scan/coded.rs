@@ -135,8 +135,14 @@ pub(crate) fn gather(bytes: u64) -> u8 {
 /// A bit for each code: whether it is one of the chosen ones.
 fn bits_where(codes: &[u32], yes: &[bool]) -> BooleanBuffer {
     let mut chosen = yes.iter().enumerate().filter(|(_, yes)| **yes).map(|(code, _)| code as u32);
-    match (chosen.next(), chosen.next()) {
-        (Some(one), None) => bits_by(codes, |code| code == one),
+    // A few are compared with, vectors at a time.
+    match [chosen.next(), chosen.next(), chosen.next(), chosen.next(), chosen.next()] {
+        [Some(one), None, ..] => bits_by(codes, |code| code == one),
+        [Some(one), Some(two), None, ..] => bits_by(codes, |code| (code == one) | (code == two)),
+        [Some(one), Some(two), Some(three), four, None] => {
+            let four = four.unwrap_or(three);
+            bits_by(codes, |code| (code == one) | (code == two) | (code == three) | (code == four))
+        }
         _ => bits_by(codes, |code| yes[code as usize]),
     }
 }
@@ -197,7 +203,7 @@ mod tests {
     #[test]
     fn codes_are_chosen_one_by_one() {
         let codes: Vec<u32> = (0..77).map(|i| i * i % 7).collect();
-        for chosen in [&[2][..], &[1, 4], &[0, 1, 2, 4], &[]] {
+        for chosen in [&[2][..], &[1, 4], &[1, 2, 6], &[0, 1, 2, 4], &[0, 1, 2, 4, 5], &[]] {
             let yes: Vec<bool> = (0..7).map(|code| chosen.contains(&code)).collect();
             let due: Vec<bool> = codes.iter().map(|code| chosen.contains(code)).collect();
             assert_eq!(bits_where(&codes, &yes).iter().collect::<Vec<_>>(), due);
