@@ -16,11 +16,12 @@ use arrow::{
 };
 
 use super::{
+    dictionary::codes_of,
     keys::Picked,
     leaf::Leaf,
     leaves::scope_path,
     number_codes::NumberCodes,
-    rows::{Rows, codes_of, head},
+    rows::{Rows, head},
     values::{Dense, Text},
 };
 use crate::{

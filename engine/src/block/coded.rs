@@ -13,11 +13,12 @@ use super::{
     attribute_json,
     attributes::{SERVICE_NAME, SERVICE_NAME_LEAF, any_texts, coded_attribute, key_leaf, single_column, value_leaf},
     chunk::{SPAN_START_LEAF, bounds},
+    dictionary::codes_of,
     fields::{identity_dictionary, leaves, of_traces},
     leaves::{depth, scope_path},
     legacy,
     number_codes::{NumberCodes, unsigned},
-    rows::{Rows, codes_of},
+    rows::Rows,
     values::{Dense, Text},
 };
 use crate::{

@@ -8,11 +8,11 @@
 use arrow::array::StringArray;
 
 use super::{
+    dictionary::codes_of,
     leaf::LeafPages,
     level_bits::{BitBuilder, Bits, append_max},
     levels::decode_small_codes,
     pages::{DataPage, Page},
-    rows::codes_of,
     thrift::Encoding,
     values::{Decoder, Dense},
 };

@@ -16,6 +16,7 @@ mod columns;
 mod decompress;
 pub mod dedicated;
 mod delta;
+mod dictionary;
 mod fields;
 mod index;
 mod keys;

@@ -16,11 +16,12 @@ use super::{
     attributes::{SERVICE_NAME, SERVICE_NAME_LEAF, any_integers, any_texts, key_leaf},
     chunk::RowGroupChunk,
     coded::{field_values, text_leaf},
+    dictionary::codes_of,
     fields::leaves,
     leaves::depth,
     legacy,
     page_index::{Between, Bounds, LeafIndex, RowRanges, may_be_between},
-    rows::{Rows, codes_of},
+    rows::Rows,
     shape::Shape,
     some_rows::Part,
 };

@@ -10,17 +10,15 @@ use std::{
 };
 
 use arrow::{
-    array::{Array, BooleanBufferBuilder, StringArray, UInt32Array},
+    array::{BooleanBufferBuilder, StringArray, UInt32Array},
     buffer::BooleanBuffer,
 };
 use bytes::Bytes;
-use parquet::{
-    basic::{Encoding, EncodingMask},
-    file::{metadata::ColumnChunkMetaData, statistics::Statistics},
-};
+use parquet::file::{metadata::ColumnChunkMetaData, statistics::Statistics};
 
 use super::{
     chunk_cache::{ChunkCache, Place},
+    dictionary::is_all_dictionary,
     keys::{Hits, Keys, Picked, pick},
     leaf::{Leaf, LeafPages, Owners},
     leaves::{LeafColumn, depth},
@@ -83,10 +81,10 @@ pub(super) struct Rows {
     traces: usize,
     fetched: HashMap<String, Fetched>,
     /// Dictionaries that were fetched by themselves: their pages, and what is in them.
-    dictionaries: HashMap<String, (Bytes, StringArray)>,
+    pub(super) dictionaries: HashMap<String, (Bytes, StringArray)>,
     /// Where the one row was found in leaves that were decoded.
     memo: RowMemo,
-    decoded: HashMap<String, Arc<Leaf>>,
+    pub(super) decoded: HashMap<String, Arc<Leaf>>,
     /// Keys of generic attributes, where they can be searched as codes.
     keys: HashMap<String, Option<Arc<Keys>>>,
     shape: Option<Arc<Shape>>,
@@ -416,53 +414,12 @@ impl Rows {
         self.with_pages(path, |pages| pick(&pages, keys.entries(), &hits.entries))
     }
 
-    /// The dictionary of a text leaf, if all its values are in it. Decodes no values.
-    pub fn dictionary(&self, path: &str) -> Result<Option<StringArray>> {
-        if let Some((_, dictionary)) = self.dictionaries.get(path) {
-            return Ok(Some(dictionary.clone()));
-        }
-        match self.decoded.get(path).map(|leaf| &leaf.values) {
-            Some(Dense::Text(text)) => Ok(Some(text.values.clone())),
-            Some(_) => Ok(None),
-            None => self.with_pages(path, |pages| pages.dictionary()),
-        }
-    }
-
-    /// Where the dictionary of a text leaf is in the file, if the footer says that all its values are in it and it is not
-    /// here yet.
-    pub fn dictionary_range(&self, path: &str) -> Result<Option<Range<u64>>> {
-        let (column, chunk) = self.chunk(path)?;
-        if self.is_here(path) || !column.text || !is_all_dictionary(chunk) {
-            return Ok(None);
-        }
-        let all = chunk_range(chunk, self.block.data_len()).map_err(|e| self.wrong(path, e))?;
-        let data = u64::try_from(chunk.data_page_offset()).ok().filter(|data| all.contains(data) && *data > all.start);
-        Ok(data.map(|data| all.start..data))
-    }
-
-    /// Whether the dictionary of a text leaf is remembered: then it is here now.
-    pub fn recall_dictionary(&mut self, path: &str) -> bool {
-        let known = self.cache().dictionary(self.place(), path);
-        known.map(|known| self.dictionaries.insert(path.to_owned(), known)).is_some()
-    }
-
-    /// Hands over the page at [`Self::dictionary_range`].
-    pub fn insert_dictionary(&mut self, path: String, page: Bytes) -> Result<()> {
-        let segments = [page];
-        let dictionary = self.with_segments(&path, &segments, (None, None), |pages| pages.dictionary())?;
-        let dictionary = dictionary.ok_or_else(|| self.wrong(&path, Error::data("there is no dictionary where the footer says")))?;
-        let [page] = segments;
-        self.cache().put_dictionary(self.place(), &path, &page, &dictionary);
-        self.dictionaries.insert(path, (page, dictionary));
-        Ok(())
-    }
-
     pub(super) fn with_pages<T>(&self, path: &str, work: impl FnOnce(LeafPages<'_>) -> Result<T>) -> Result<T> {
         let fetched = self.fetched.get(path).ok_or_else(|| Error::internal(format!("column {path} is used before it is loaded")))?;
         self.with_segments(path, &fetched.segments, (fetched.row, fetched.pages.as_deref()), work)
     }
 
-    fn with_segments<T>(
+    pub(super) fn with_segments<T>(
         &self,
         path: &str,
         segments: &[Bytes],
@@ -478,7 +435,7 @@ impl Rows {
     }
 
     /// Says which block and column an error is about.
-    fn wrong(&self, path: &str, error: Error) -> Error {
+    pub(super) fn wrong(&self, path: &str, error: Error) -> Error {
         let column = self.block.leaves().get(path).map_or(path, |c| &c.path);
         error.context(format!("block {}, row group {}, column {column}", self.block.meta().block_id, self.row_group))
     }
@@ -570,18 +527,7 @@ fn counted_at(path: &str, column: &LeafColumn, entries: usize, part: &Part) -> O
     (shaped && column.is_required() && !is_head(path) && part.whole().count(at) == entries).then_some(at)
 }
 
-/// Whether the footer says that all data pages of a chunk hold dictionary codes.
-fn is_all_dictionary(chunk: &ColumnChunkMetaData) -> bool {
-    let only = |mask: &EncodingMask| mask.is_only(Encoding::PLAIN_DICTIONARY) || mask.is_only(Encoding::RLE_DICTIONARY);
-    chunk.page_encoding_stats_mask().is_some_and(only)
-}
-
 /// Whether a leaf says what the items of its list belong to.
 fn is_head(path: &str) -> bool {
     path == head::EVENTS || path == head::LINKS || path == head::SERVICE_STATS || path.ends_with(head::ATTRIBUTES_SUFFIX)
-}
-
-/// Codes of the dictionary's entries that equal `text`: one, unless a writer repeats itself.
-pub(super) fn codes_of(values: &StringArray, text: &str) -> Vec<i32> {
-    (0..values.len()).filter(|i| values.value(*i) == text).map(|i| i as i32).collect()
 }
