@@ -15,7 +15,7 @@ use async_trait::async_trait;
 
 use super::{
     chunk::{FEW_OF, RowGroupChunk},
-    chunk_cache::{PackedColumn, Remembered},
+    chunk_cache::Remembered,
     coded::has_codes,
 };
 use crate::{
@@ -29,15 +29,13 @@ pub(super) struct CachedChunk {
     inner: RowGroupChunk,
     /// Columns that were remembered when they were asked for first, with the values that are there.
     known: HashMap<SpanColumn, Vec<(Passing, Known)>>,
-    /// Columns that are known, as they were asked for.
-    coded: HashMap<SpanColumn, CodedColumn>,
     columns_cached: u64,
 }
 
 /// A remembered column, whatever the cache forgets meanwhile.
 #[derive(Clone, Debug)]
 enum Known {
-    Codes(Arc<PackedColumn>),
+    Codes(CodedColumn),
     Values(ArrayRef),
 }
 
@@ -48,7 +46,7 @@ fn is_numbers(column: &SpanColumn) -> bool {
 
 impl CachedChunk {
     pub fn new(inner: RowGroupChunk) -> Self {
-        Self { inner, known: HashMap::new(), coded: HashMap::new(), columns_cached: 0 }
+        Self { inner, known: HashMap::new(), columns_cached: 0 }
     }
 
     fn remembered(&self, column: &SpanColumn, passing: Passing) -> Option<(Passing, Remembered)> {
@@ -69,7 +67,7 @@ impl CachedChunk {
             return Some(known.clone());
         }
         let (passing, known) = match self.remembered(column, passing)? {
-            (passing, Remembered::Codes(packed)) => (passing, Known::Codes(packed)),
+            (passing, Remembered::Codes(known)) => (passing, Known::Codes(known)),
             (passing, Remembered::Values(values)) => (passing, Known::Values(values)),
             _ => return None,
         };
@@ -101,18 +99,16 @@ impl CachedChunk {
     }
 
     /// The codes of a remembered column for these spans, or for all.
-    fn codes(&self, packed: &PackedColumn, spans: Option<&UInt32Array>) -> Result<ScalarBuffer<u32>> {
-        Ok(self.places(spans)?.map_or_else(|| packed.codes(), |places| packed.codes_at(&places)))
+    fn codes(&self, known: &CodedColumn, spans: Option<&UInt32Array>) -> Result<ScalarBuffer<u32>> {
+        Ok(self.places(spans)?.map_or_else(|| known.codes.words(), |places| known.codes.at(&places)))
     }
 
-    /// A remembered column as a chunk gives it.
-    fn coded_known(&mut self, column: &SpanColumn, packed: &PackedColumn) -> Result<CodedColumn> {
-        if let Some(known) = self.coded.get(column).filter(|known| Arc::ptr_eq(&known.values, &packed.values)) {
-            return Ok(known.clone());
-        }
-        let made = CodedColumn { values: packed.values.clone(), codes: self.codes(packed, None)?, starts: None };
-        self.coded.insert(column.clone(), made.clone());
-        Ok(made)
+    /// A remembered column as the chunk has it.
+    fn of_chunk(&self, known: CodedColumn) -> Result<CodedColumn> {
+        Ok(match self.places(None)? {
+            Some(places) => CodedColumn { codes: known.codes.at(&places).into(), ..known },
+            None => known,
+        })
     }
 
     /// Whether few spans were asked for before, so that it is time to decode all.
@@ -137,9 +133,8 @@ impl CachedChunk {
         let what = match &found {
             None => Remembered::Uncoded,
             Some(coded) => {
-                let packed = Arc::new(PackedColumn::new(coded));
+                let packed = coded.packed();
                 self.known.entry(column.clone()).or_default().push((passing, Known::Codes(packed.clone())));
-                self.coded.insert(column.clone(), coded.clone());
                 Remembered::Codes(packed)
             }
         };
@@ -181,7 +176,7 @@ impl SpanChunk for CachedChunk {
 
     async fn excludes(&mut self, column: &SpanColumn, test: &ValueTest<'_>) -> Result<bool> {
         match self.known(column, test.passing) {
-            Some(Known::Codes(packed)) => Ok(!test.passes_any(&packed.values)?),
+            Some(Known::Codes(known)) => Ok(!test.passes_any(&known.values)?),
             _ => self.inner.excludes(column, test).await,
         }
     }
@@ -215,7 +210,7 @@ impl SpanChunk for CachedChunk {
 
     fn coded_passing(&mut self, column: &SpanColumn, passing: Passing) -> Result<Option<CodedColumn>> {
         match self.known(column, passing) {
-            Some(Known::Codes(packed)) => self.coded_known(column, &packed).map(Some),
+            Some(Known::Codes(known)) => self.of_chunk(known).map(Some),
             Some(Known::Values(_)) => Ok(None),
             None => self.decode(column, passing),
         }
@@ -223,7 +218,7 @@ impl SpanChunk for CachedChunk {
 
     fn coded_at(&mut self, column: &SpanColumn, passing: Passing, spans: &UInt32Array) -> Result<Option<(ArrayRef, ScalarBuffer<u32>)>> {
         match self.known(column, passing) {
-            Some(Known::Codes(packed)) => return Ok(Some((packed.values.clone(), self.codes(&packed, Some(spans))?))),
+            Some(Known::Codes(known)) => return Ok(Some((known.values.clone(), self.codes(&known, Some(spans))?))),
             Some(Known::Values(_)) => return Ok(None),
             None => {}
         }
@@ -258,7 +253,7 @@ impl SpanChunk for CachedChunk {
 
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {
         match self.known(column, Passing::ANYTHING) {
-            Some(Known::Codes(packed)) => Ok(take(&packed.values, &UInt32Array::new(self.codes(&packed, selection)?, None), None)?),
+            Some(Known::Codes(known)) => Ok(take(&known.values, &UInt32Array::new(self.codes(&known, selection)?, None), None)?),
             Some(Known::Values(values)) => Ok(match self.places(selection)? {
                 Some(places) => take(&values, &UInt32Array::from(places), None)?,
                 None => values,

@@ -2,12 +2,7 @@
 //! values), numbers, dictionaries, trace ids. Dashboards ask the same few columns of the same blocks over and over, with ever
 //! other conditions.
 
-use std::sync::Arc;
-
-use arrow::{
-    array::{Array, ArrayRef, StringArray},
-    buffer::ScalarBuffer,
-};
+use arrow::array::{Array, ArrayRef, StringArray};
 use bytes::Bytes;
 use uuid::Uuid;
 
@@ -46,8 +41,8 @@ pub(super) enum Remembered {
     Asked,
     /// It has no codes.
     Uncoded,
-    /// Its codes.
-    Codes(Arc<PackedColumn>),
+    /// Its codes, packed.
+    Codes(CodedColumn),
     /// The values of all spans.
     Values(ArrayRef),
 }
@@ -79,7 +74,7 @@ impl ChunkCache {
     pub fn put_column(&self, place: Place, column: &SpanColumn, passing: Passing, known: Remembered) {
         let size = match &known {
             Remembered::Asked | Remembered::Uncoded => 0,
-            Remembered::Codes(packed) => packed.size(),
+            Remembered::Codes(coded) => coded.codes.size() + coded.values.get_array_memory_size(),
             Remembered::Values(values) => values.get_array_memory_size(),
         };
         self.put(place, What::Column(column.clone(), passing), Entry::Column(known), size);
@@ -120,66 +115,9 @@ impl ChunkCache {
     }
 }
 
-/// A column in codes, as short as these can be: one for each span.
-#[derive(Debug)]
-pub(super) struct PackedColumn {
-    /// The values that the codes number.
-    pub values: ArrayRef,
-    codes: Codes,
-}
-
-#[derive(Debug)]
-enum Codes {
-    Bytes(Vec<u8>),
-    Shorts(Vec<u16>),
-    Words(ScalarBuffer<u32>),
-}
-
-impl PackedColumn {
-    /// The codes of all spans.
-    pub fn new(column: &CodedColumn) -> Self {
-        let all = column.codes_of(None);
-        let codes = match column.values.len() {
-            0..=0x100 => Codes::Bytes(all.iter().map(|code| *code as u8).collect()),
-            0..=0x1_0000 => Codes::Shorts(all.iter().map(|code| *code as u16).collect()),
-            _ => Codes::Words(all),
-        };
-        Self { values: column.values.clone(), codes }
-    }
-
-    /// The codes of all spans.
-    pub fn codes(&self) -> ScalarBuffer<u32> {
-        match &self.codes {
-            Codes::Bytes(codes) => codes.iter().map(|code| u32::from(*code)).collect(),
-            Codes::Shorts(codes) => codes.iter().map(|code| u32::from(*code)).collect(),
-            Codes::Words(codes) => codes.clone(),
-        }
-    }
-
-    /// The codes of these spans.
-    pub fn codes_at(&self, spans: &[u32]) -> ScalarBuffer<u32> {
-        let spans = spans.iter().map(|span| *span as usize);
-        match &self.codes {
-            Codes::Bytes(codes) => spans.map(|span| u32::from(codes[span])).collect(),
-            Codes::Shorts(codes) => spans.map(|span| u32::from(codes[span])).collect(),
-            Codes::Words(codes) => spans.map(|span| codes[span]).collect(),
-        }
-    }
-
-    /// Its size in memory in bytes.
-    fn size(&self) -> usize {
-        let codes = match &self.codes {
-            Codes::Bytes(codes) => codes.len(),
-            Codes::Shorts(codes) => codes.len() * size_of::<u16>(),
-            Codes::Words(codes) => codes.len() * size_of::<u32>(),
-        };
-        codes + self.values.get_array_memory_size()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::ops::Range;
+    use std::sync::Arc;
 
     use arrow::array::Int64Array;
 
@@ -188,23 +126,8 @@ mod tests {
 
     const PLACE: Place = (Uuid::nil(), 0);
 
-    fn column(values: Range<i64>) -> CodedColumn {
-        let codes = (0..values.end as u32).rev().collect();
-        CodedColumn { values: Arc::new(Int64Array::from_iter_values(values)), codes, starts: None }
-    }
-
-    #[test]
-    fn codes_come_back_whatever_their_width() {
-        for count in [1, 256, 257, 65_536, 65_537] {
-            let coded = column(0..count);
-            let packed = PackedColumn::new(&coded);
-            assert_eq!(packed.codes(), coded.codes, "{count}");
-            let last = count as u32 - 1;
-            assert_eq!(packed.codes_at(&[0, last])[..], [last, 0], "{count}");
-        }
-        // A code for each group of spans becomes one for each span.
-        let groups = CodedColumn { starts: Some(vec![0, 2, 5].into()), ..column(0..2) };
-        assert_eq!(PackedColumn::new(&groups).codes()[..], [1, 1, 0, 0, 0]);
+    fn codes() -> Remembered {
+        Remembered::Codes(CodedColumn { values: Arc::new(Int64Array::from_iter_values(0..3)), codes: vec![2, 0].into(), starts: None })
     }
 
     #[test]
@@ -213,7 +136,6 @@ mod tests {
         let key = SpanColumn::Attribute { scope: AttributeScope::Span, key: "a".into() };
         let (strings, ints) = (Passing { strings: true, ..Passing::NOTHING }, Passing { ints: true, ..Passing::NOTHING });
         let is_codes = |passing| matches!(cache.column(PLACE, &key, passing), Some((_, Remembered::Codes(_))));
-        let codes = || Remembered::Codes(Arc::new(PackedColumn::new(&column(0..3))));
         cache.put_column(PLACE, &key, strings, codes());
         assert_eq!([strings, ints, Passing::ANYTHING].map(is_codes), [true, false, false]);
         // That it was asked for whole is no reason to forget what is there in part.

@@ -100,7 +100,7 @@ pub(super) fn coded(rows: &mut Rows, column: &SpanColumn, passing: Passing) -> R
         return Err(Error::internal(format!("{} codes for {due} things", codes.len())));
     }
     let starts = if at < depth::SPAN { Some(rows.shape()?.first_spans(at)) } else { None };
-    Ok(Some(CodedColumn { values, codes, starts }))
+    Ok(Some(CodedColumn { values, codes: codes.into(), starts }))
 }
 
 /// A loaded column in codes for these spans (ascending, fewer than all) only; `None` if that takes no less work than for all.

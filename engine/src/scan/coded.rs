@@ -8,6 +8,7 @@ use arrow::{
     util::bit_util,
 };
 
+use super::codes::Codes;
 use crate::error::Result;
 
 /// A column in codes.
@@ -16,12 +17,18 @@ pub struct CodedColumn {
     /// The values that occur (and perhaps some that do not, or one twice), of the column's type.
     pub values: ArrayRef,
     /// The code of each span, or of each group of consecutive spans: a position in `values`.
-    pub codes: ScalarBuffer<u32>,
+    pub codes: Codes,
     /// Where the spans of each group start, and one entry more: the number of spans. `None` if there is a code for each span.
     pub starts: Option<ScalarBuffer<u32>>,
 }
 
 impl CodedColumn {
+    /// The same with a code for each span, in as few bytes as can be.
+    #[must_use]
+    pub fn packed(&self) -> Self {
+        Self { values: self.values.clone(), codes: Codes::packed(self.codes_of(None), self.values.len()), starts: None }
+    }
+
     /// Number of spans.
     pub fn span_count(&self) -> usize {
         match &self.starts {
@@ -41,14 +48,14 @@ impl CodedColumn {
         match &self.starts {
             Some(starts) => {
                 let mut bits = MutableBuffer::new_null(self.span_count());
-                for (range, code) in starts.windows(2).zip(self.codes.iter()) {
+                for (range, code) in starts.windows(2).zip(self.codes.words().iter()) {
                     if yes[*code as usize] {
                         set_range(&mut bits, range[0] as usize, range[1] as usize);
                     }
                 }
                 BooleanBuffer::new(bits.into(), 0, self.span_count())
             }
-            None => bits_where(&self.codes, &yes),
+            None => self.codes.bits_where(&yes),
         }
     }
 
@@ -57,7 +64,7 @@ impl CodedColumn {
         let (a, b) = (self.values.len() as u32, other.values.len() as u32);
         let firsts: UInt32Array = (0..a).flat_map(|i| std::iter::repeat_n(i, b as usize)).collect::<Vec<_>>().into();
         let seconds: UInt32Array = (0..a).flat_map(|_| 0..b).collect::<Vec<_>>().into();
-        let codes = self.codes_of(None).iter().zip(other.codes_of(None).iter()).map(|(x, y)| x * b + y).collect();
+        let codes = self.codes_of(None).iter().zip(other.codes_of(None).iter()).map(|(x, y)| x * b + y).collect::<Vec<_>>().into();
         Ok(CodedPairs {
             values: [take(&self.values, &firsts, None)?, take(&other.values, &seconds, None)?],
             count: (a * b) as usize,
@@ -68,17 +75,17 @@ impl CodedColumn {
     /// The code of each of these spans, or of all.
     pub fn codes_of(&self, spans: Option<&UInt32Array>) -> ScalarBuffer<u32> {
         match (&self.starts, spans) {
-            (None, None) => self.codes.clone(),
-            (None, Some(spans)) => spans.values().iter().map(|s| self.codes[*s as usize]).collect(),
-            (Some(starts), None) => spread(starts, self.codes.iter().copied()).into(),
+            (None, None) => self.codes.words(),
+            (None, Some(spans)) => self.codes.at(spans.values()),
+            (Some(starts), None) => spread(starts, self.codes.words().iter().copied()).into(),
             (Some(starts), Some(spans)) => {
                 // Both ascend.
-                let mut group = 0;
+                let (mut group, codes) = (0, self.codes.words());
                 let of = |span: &u32| {
                     while starts[group + 1] <= *span {
                         group += 1;
                     }
-                    self.codes[group]
+                    codes[group]
                 };
                 spans.values().iter().map(of).collect()
             }
@@ -115,49 +122,15 @@ pub struct CodedPairs {
     pub values: [ArrayRef; 2],
     /// Number of pairs.
     pub count: usize,
-    codes: ScalarBuffer<u32>,
+    codes: Codes,
 }
 
 impl CodedPairs {
     /// The spans whose pair has a true verdict; NULL is false.
     pub fn spans_where(&self, verdicts: &BooleanArray) -> BooleanBuffer {
         let yes: Vec<bool> = (0..verdicts.len()).map(|i| verdicts.is_valid(i) && verdicts.value(i)).collect();
-        bits_where(&self.codes, &yes)
+        self.codes.bits_where(&yes)
     }
-}
-
-/// The lowest bits of the bytes as one byte: each factor's bit moves one of them to its place in the highest byte.
-#[inline(always)]
-pub(crate) fn gather(bytes: u64) -> u8 {
-    (bytes.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
-}
-
-/// A bit for each code: whether it is one of the chosen ones.
-fn bits_where(codes: &[u32], yes: &[bool]) -> BooleanBuffer {
-    let mut chosen = yes.iter().enumerate().filter(|(_, yes)| **yes).map(|(code, _)| code as u32);
-    // A few are compared with, vectors at a time.
-    match [chosen.next(), chosen.next(), chosen.next(), chosen.next(), chosen.next()] {
-        [Some(one), None, ..] => bits_by(codes, |code| code == one),
-        [Some(one), Some(two), None, ..] => bits_by(codes, |code| (code == one) | (code == two)),
-        [Some(one), Some(two), Some(three), four, None] => {
-            let four = four.unwrap_or(three);
-            bits_by(codes, |code| (code == one) | (code == two) | (code == three) | (code == four))
-        }
-        _ => bits_by(codes, |code| yes[code as usize]),
-    }
-}
-
-/// A bit for each code, eight at a time: in bytes first, which are compared together.
-#[inline(always)]
-fn bits_by(codes: &[u32], chosen: impl Fn(u32) -> bool) -> BooleanBuffer {
-    let (eights, rest) = codes.as_chunks::<8>();
-    let bits = |eight: &[u32; 8]| gather(u64::from_le_bytes(eight.map(|c| u8::from(chosen(c)))));
-    let mut bytes: Vec<u8> = Vec::with_capacity(codes.len().div_ceil(8));
-    bytes.extend(eights.iter().map(bits));
-    if !rest.is_empty() {
-        bytes.push(rest.iter().enumerate().map(|(at, code)| u8::from(chosen(*code)) << at).sum());
-    }
-    BooleanBuffer::new(bytes.into(), 0, codes.len())
 }
 
 /// Sets bits `from..to`.
@@ -198,16 +171,6 @@ mod tests {
         assert_eq!(column.codes_of(Some(&UInt32Array::from(vec![2, 3, 42, 43])))[..], [1, 2, 2, 1]);
         assert_eq!(column.codes_of(None)[..4], [1, 1, 1, 2]);
         assert_eq!(column.to_array(None).unwrap().len(), 44);
-    }
-
-    #[test]
-    fn codes_are_chosen_one_by_one() {
-        let codes: Vec<u32> = (0..77).map(|i| i * i % 7).collect();
-        for chosen in [&[2][..], &[1, 4], &[1, 2, 6], &[0, 1, 2, 4], &[0, 1, 2, 4, 5], &[]] {
-            let yes: Vec<bool> = (0..7).map(|code| chosen.contains(&code)).collect();
-            let due: Vec<bool> = codes.iter().map(|code| chosen.contains(code)).collect();
-            assert_eq!(bits_where(&codes, &yes).iter().collect::<Vec<_>>(), due);
-        }
     }
 
     #[test]

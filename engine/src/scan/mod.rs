@@ -6,6 +6,7 @@ mod aggregate_values;
 mod any_value;
 mod chunk;
 mod coded;
+mod codes;
 mod columns;
 mod exec;
 mod filter;
@@ -31,7 +32,9 @@ pub use aggregate::SpanAggregateExec;
 pub use aggregate_rule::AggregateInScan;
 pub use chunk::{ChunkSource, ChunkStats, ChunkTraces, SpanChunk};
 pub use coded::CodedColumn;
-pub(crate) use coded::{gather, spread};
+pub(crate) use coded::spread;
+pub use codes::Codes;
+pub(crate) use codes::gather;
 pub use columns::{
     AttributeScope, SpanColumn, SpanField, any_value_type, dictionary_type, list_of, schema_of, service_stats_type, timestamp_type,
 };
