@@ -21,6 +21,8 @@ pub struct Config {
     pub footer_cache_blocks: usize,
     /// Memory for what says which spans of a block belong together (about five bytes an instrumentation scope), in bytes.
     pub shape_cache_bytes: usize,
+    /// Memory for bloom filters of trace ids (`bloom_shard_size_bytes` for each file of a block), in bytes.
+    pub bloom_cache_bytes: usize,
     /// Spans of a trace are put together across the blocks that overlap a query's time range or lie within so many seconds
     /// of it.
     pub trace_parts_seconds: u64,
@@ -56,6 +58,7 @@ impl Default for Config {
             live_chunk_spans: 65_536,
             footer_cache_blocks: 4096,
             shape_cache_bytes: 64 * 1024 * 1024,
+            bloom_cache_bytes: 64 * 1024 * 1024,
             trace_parts_seconds: 3600,
             trace_ids_cached_max: 1_000_000,
             vocabulary_cache_bytes: 64 * 1024 * 1024,

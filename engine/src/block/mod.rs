@@ -7,6 +7,7 @@ mod attribute_set;
 mod attributes;
 mod bits;
 mod bloom;
+mod blooms;
 mod byte_arrays;
 mod chunk;
 mod coded;

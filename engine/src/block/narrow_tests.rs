@@ -42,7 +42,7 @@ async fn paged(version: &str, rows: usize, indexed: bool) -> (Damaged, Vec<u8>) 
 }
 
 async fn chunk(block: &Damaged) -> Result<Box<dyn SpanChunk>> {
-    let cache = Arc::new(BlockCache::new(0, 1000));
+    let cache = Arc::new(BlockCache::new(0, 1000, 0));
     let reader = BlockReader::open(block.store(), &cache, &TenantId::single(), Arc::new(block.meta().clone())).await?;
     reader.row_group(0).open().await
 }

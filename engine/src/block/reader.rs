@@ -8,6 +8,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::{
+    bloom::BloomShard,
     chunk::RowGroupSource,
     leaves::Leaves,
     page_index::{IndexBytes, expected_bytes, index_ranges},
@@ -37,12 +38,14 @@ pub struct BlockCache {
     footers: Recent<Uuid, Arc<Footer>>,
     /// By block and row group.
     shapes: Recent<(Uuid, usize), SpanCounts>,
+    /// By block and number of the file.
+    pub(super) blooms: Recent<(Uuid, u32), Arc<BloomShard>>,
 }
 
 impl BlockCache {
-    /// A cache of at most so many footers, and of so many bytes of what says which spans belong together.
-    pub fn new(footers: usize, shape_bytes: usize) -> Self {
-        Self { footers: Recent::new(footers), shapes: Recent::new(shape_bytes) }
+    /// A cache of at most so many footers, of so many bytes of what says which spans belong together, and of bloom filters.
+    pub fn new(footers: usize, shape_bytes: usize, bloom_bytes: usize) -> Self {
+        Self { footers: Recent::new(footers), shapes: Recent::new(shape_bytes), blooms: Recent::new(bloom_bytes) }
     }
 }
 
@@ -132,6 +135,10 @@ impl BlockReader {
 
     pub(super) fn tenant(&self) -> &TenantId {
         &self.tenant
+    }
+
+    pub(super) fn cache(&self) -> &BlockCache {
+        &self.cache
     }
 
     pub(super) fn store(&self) -> &BlockStore {
