@@ -39,7 +39,7 @@ const PAGE_BYTES: usize = 256 * 1024;
 
 /// Entries (values and nulls) of a page of what a trace by id reads, about. Levels are most of such a page, and nearly all of the
 /// time that a lookup takes goes into pages of which it needs one row (docs/benchmarks.md): see there.
-const PAGE_ENTRIES: f64 = 16_384.0;
+const PAGE_ENTRIES: f64 = 8192.0;
 
 /// Rows of a page of trace ids: one page is read to find out which row a trace has.
 const ID_PAGE_ROWS: usize = 1024;
