@@ -24,6 +24,8 @@ pub struct Config {
     /// Memory for what queries decoded of blocks lately, in bytes: columns as codes (a byte a span where there are no more than 256
     /// values), durations and start times (8 bytes a span), dictionaries, trace ids. 0 remembers nothing.
     pub column_cache_bytes: usize,
+    /// Memory for bloom filters of trace ids (`bloom_shard_size_bytes` for each file of a block), in bytes.
+    pub bloom_cache_bytes: usize,
     /// Spans of a trace are put together across the blocks that overlap a query's time range or lie within so many seconds
     /// of it.
     pub trace_parts_seconds: u64,
@@ -60,6 +62,7 @@ impl Default for Config {
             footer_cache_blocks: 4096,
             shape_cache_bytes: 64 * 1024 * 1024,
             column_cache_bytes: 256 * 1024 * 1024,
+            bloom_cache_bytes: 64 * 1024 * 1024,
             trace_parts_seconds: 3600,
             trace_ids_cached_max: 1_000_000,
             vocabulary_cache_bytes: 64 * 1024 * 1024,

@@ -6,7 +6,9 @@ use futures::{StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use crate::{
-    block::{BlockCache, BlockMeta, BlockReader, DedicatedColumn, Version, dedicated, vocabulary::VocabularyCache, write_block},
+    block::{
+        BlockCache, BlockMeta, BlockReader, CacheSizes, DedicatedColumn, Version, dedicated, vocabulary::VocabularyCache, write_block,
+    },
     catalog::{BlockList, Catalog, UnreadableBlocks},
     config::Config,
     derive,
@@ -86,7 +88,12 @@ impl Default for Places {
 impl Engine {
     /// An engine over a store, without live spans and with an empty catalogue: call [`poll`](Self::poll) next.
     pub fn new(store: BlockStore, config: Config) -> Self {
-        let cache = Arc::new(BlockCache::new(config.footer_cache_blocks, config.shape_cache_bytes, config.column_cache_bytes));
+        let cache = Arc::new(BlockCache::new(CacheSizes {
+            footers: config.footer_cache_blocks,
+            shape_bytes: config.shape_cache_bytes,
+            column_bytes: config.column_cache_bytes,
+            bloom_bytes: config.bloom_cache_bytes,
+        }));
         let (catalog, parts) = (Catalog::default(), PartsCache::default());
         let vocabularies = VocabularyCache::new(config.vocabulary_cache_bytes);
         Self { store, catalog, live: Arc::new(NoLiveSpans), cache, parts, failures: Arc::default(), vocabularies, config }
@@ -199,7 +206,7 @@ impl Engine {
     /// Which of these traces may have a part in one of these blocks, by the blooms. A block that cannot be read may hold any.
     pub async fn may_be_in(&self, tenant: &TenantId, blocks: &[Arc<BlockMeta>], ids: &[TraceId]) -> Result<Vec<bool>> {
         let looks = futures::stream::iter(
-            blocks.iter().cloned().map(|meta| async move { self.open_block(tenant, &meta).await?.may_contain_any(ids).await }),
+            blocks.iter().cloned().map(|meta| async move { self.cache.may_contain(&self.store, tenant, &meta, ids).await }),
         );
         let mut found = vec![false; ids.len()];
         let mut looks = looks.buffer_unordered(FIND_CONCURRENCY);
@@ -235,8 +242,12 @@ impl Engine {
         }
         let mut parts: Vec<Option<Trace>> = futures::stream::iter(jobs.into_iter().map(|meta| async move {
             let find = async {
+                // A block that cannot have it is not opened.
+                if self.cache.may_contain(&self.store, tenant, &meta, &[id]).await? != [true] {
+                    return Ok(None);
+                }
                 let block = self.open_block(tenant, &meta).await?;
-                let Some(mut trace) = block.find_trace(id).await? else { return Ok(None) };
+                let Some(mut trace) = block.trace(id).await? else { return Ok(None) };
                 derive::as_answered(&mut trace, meta.version()?, &meta.dedicated_columns);
                 Ok(Some(trace))
             };

@@ -2,11 +2,7 @@
 //!
 //! id -> bloom filter -> row groups whose range of ids includes it -> its row -> the pages that hold the row -> OTLP.
 
-use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
-    ops::Range,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use arrow::{
     array::{Array, BinaryArray},
@@ -15,25 +11,22 @@ use arrow::{
 use parquet::file::statistics::Statistics;
 
 use super::{
-    bloom::{BloomShard, shard_of},
     leaves::SCOPES,
-    page_index::LeafIndex,
+    narrow::index_of,
+    page_index::{Between, LeafIndex},
     reader::BlockReader,
     records::{Attributes, Events, Links, attribute_leaves, event_leaves, link_leaves},
     rows::{Fetched, Rows},
     thrift::{PageLocation, offset_index},
-    values::Text,
+    values::{Dense, Text},
 };
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, Result},
     scan::AttributeScope,
-    store::paths,
     trace::{InstrumentationScope, Resource, ResourceSpans, ScopeSpans, Span, Status, Trace, TraceId},
 };
 
 const ID_LEAF: &str = "TraceID";
-/// Number of bloom files of blocks whose meta does not say.
-const BLOOM_SHARDS_LEGACY: u32 = 10;
 
 /// Leaves of a span that are not attributes, events or links.
 const SPAN_LEAVES: [&str; 11] = [
@@ -56,12 +49,20 @@ const SCOPE_LEAVES: [&str; 3] = ["rs.ss.Scope.Name", "rs.ss.Scope.Version", "rs.
 impl BlockReader {
     /// The spans of a trace in this block; `None` if it has none. Without its bloom filter a block cannot be searched.
     pub async fn find_trace(self: &Arc<Self>, id: TraceId) -> Result<Option<Trace>> {
-        if !self.may_contain(id).await? {
-            return Ok(None);
+        match self.cache().may_contain(self.store(), self.tenant(), self.meta(), &[id]).await? == [true] {
+            true => self.trace(id).await,
+            false => Ok(None),
         }
+    }
+
+    /// The same without a look at the bloom filter.
+    pub async fn trace(self: &Arc<Self>, id: TraceId) -> Result<Option<Trace>> {
         for row_group in self.row_groups() {
             if !self.may_hold(row_group, id)? {
                 continue;
+            }
+            if self.index_bytes(row_group)? > 0 {
+                self.index(row_group).await?;
             }
             if let Some(row) = self.find_row(row_group, id).await? {
                 let rows = self.fetch_row(row_group, row).await?;
@@ -71,56 +72,36 @@ impl BlockReader {
         Ok(None)
     }
 
-    async fn may_contain(&self, id: TraceId) -> Result<bool> {
-        Ok(self.bloom(shard_of(id, self.bloom_shards())).await?.contains(id))
-    }
-
-    /// Whether the block may hold any of these traces, by its blooms, each of which is read once.
-    pub async fn may_contain_any(&self, ids: &[TraceId]) -> Result<Vec<bool>> {
-        let mut blooms: HashMap<u32, BloomShard> = HashMap::new();
-        let mut found = Vec::with_capacity(ids.len());
-        for &id in ids {
-            let shard = shard_of(id, self.bloom_shards());
-            let bloom = match blooms.entry(shard) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => new.insert(self.bloom(shard).await?),
-            };
-            found.push(bloom.contains(id));
-        }
-        Ok(found)
-    }
-
-    fn bloom_shards(&self) -> u32 {
-        match self.meta().bloom_shards {
-            0 => BLOOM_SHARDS_LEGACY,
-            n => n,
-        }
-    }
-
-    async fn bloom(&self, shard: u32) -> Result<BloomShard> {
-        let path = paths::bloom(self.tenant(), self.meta().block_id, shard);
-        let bytes = self.store().get(&path).await.map_err(|e| match e.kind() {
-            ErrorKind::NotFound => Error::data(format!("bloom-{shard} is missing")).with_source(e),
-            _ => e,
-        })?;
-        BloomShard::parse(&bytes).map_err(|e| e.context(format!("bloom-{shard}")))
-    }
-
     /// Whether the id is between the lowest and the highest of a row group, as far as the footer tells.
     fn may_hold(&self, row_group: usize, id: TraceId) -> Result<bool> {
         let leaf = self.leaves().require(ID_LEAF)?;
         let statistics = self.chunk(row_group, leaf.index)?.statistics().filter(|s| !s.is_min_max_deprecated());
         let Some(Statistics::ByteArray(stats)) = statistics else { return Ok(true) };
-        let (min, max) = (stats.min_bytes_opt(), stats.max_bytes_opt());
-        // Ids that are not 16 bytes long sort otherwise than the ids they stand for, and bounds may be cut off.
-        let (Some(min), Some(max)) = (min.filter(|m| m.len() == 16), max.filter(|m| m.len() == 16)) else { return Ok(true) };
-        Ok(min <= &id.0[..] && &id.0[..] <= max)
+        Ok(stats.min_bytes_opt().zip(stats.max_bytes_opt()).is_none_or(|(min, max)| is_between(id, min, max)))
     }
 
     /// The row of a trace in a row group.
     async fn find_row(self: &Arc<Self>, row_group: usize, id: TraceId) -> Result<Option<usize>> {
-        let ids = self.ids_of(row_group).await?;
-        Ok((0..ids.len()).find(|row| is_id(ids.value(*row), id)))
+        let rows = Rows::new(self.clone(), row_group, self.trace_count(row_group)?);
+        let row_in = |ids: &BinaryArray| (0..ids.len()).find(|row| is_id(ids.value(*row), id));
+        let Some((index, bounds)) = index_of(&rows, ID_LEAF).filter(|(index, _)| index.dictionary().is_none()) else {
+            return Ok(row_in(&self.ids_of(row_group).await?));
+        };
+        let may_hold = |page: &usize| match bounds.bytes(*page) {
+            Between::Values(min, max) => is_between(id, min, max),
+            Between::Nothing => false,
+            Between::Unknown => true,
+        };
+        let pages: Vec<usize> = (0..index.len()).filter(may_hold).collect();
+        let ranges: Vec<_> = pages.iter().map(|page| index.place(*page)).collect();
+        for (page, bytes) in pages.into_iter().zip(self.read(&ranges).await?) {
+            let held = index.rows(page);
+            let Dense::Bytes(ids) = rows.values_of_page(ID_LEAF, bytes, held.len())? else { continue };
+            if let Some(row) = row_in(&ids) {
+                return Ok(Some(held.start as usize + row));
+            }
+        }
+        Ok(None)
     }
 
     /// The ids of the traces of a row group, as stored.
@@ -198,6 +179,12 @@ impl BlockReader {
         }
         self.read(&ranges).await?.iter().zip(paths).map(|(bytes, path)| offset_index(bytes).map_err(|e| e.context(path))).collect()
     }
+}
+
+/// Whether an id is between the lowest and the highest of some. Ids that are not 16 bytes long sort otherwise than the ids they
+/// stand for, and bounds may be cut off.
+fn is_between(id: TraceId, min: &[u8], max: &[u8]) -> bool {
+    min.len() != 16 || max.len() != 16 || min <= &id.0[..] && &id.0[..] <= max
 }
 
 /// Ids shorter than 16 bytes stand for ids with zeros in front; of longer ones the last 16 bytes count.

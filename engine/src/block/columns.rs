@@ -40,6 +40,17 @@ impl Values {
         }
     }
 
+    fn len(&self) -> usize {
+        match self {
+            Self::Interned(v) => v.values.len(),
+            Self::Bytes(v) => v.ends.len(),
+            Self::Int32(v) => v.len(),
+            Self::Int64(v) => v.len(),
+            Self::Double(v) => v.len(),
+            Self::Bool(v) => v.len(),
+        }
+    }
+
     fn clear(&mut self) {
         match self {
             Self::Interned(v) => v.values.clear(),
@@ -150,6 +161,16 @@ impl Columns {
     /// What was pushed since the last call: one for each value, the length for a byte string that is no text.
     pub fn take_weight(&mut self) -> u64 {
         std::mem::take(&mut self.weight)
+    }
+
+    /// How many entries, values and nulls, there are of a leaf; none if all are nulls.
+    pub fn entries(&self, leaf: usize) -> usize {
+        match (self.values[leaf].len(), self.shape_of[leaf]) {
+            (0, _) => 0,
+            // The levels of the trace's own leaves are not kept.
+            (values, 0) => values,
+            (_, shape) => self.levels[shape].definition.len(),
+        }
     }
 
     /// Hands everything to the writers, one a leaf, and empties the buffers.

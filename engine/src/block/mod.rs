@@ -7,6 +7,7 @@ mod attribute_set;
 mod attributes;
 mod bits;
 mod bloom;
+mod blooms;
 mod byte_arrays;
 mod cached_chunk;
 mod chunk;
@@ -52,7 +53,7 @@ mod writer;
 pub use bloom::{Bloom, BloomShard, shard_of};
 pub use dedicated::{DedicatedColumns, DedicatedSetting};
 pub use meta::{BlockMeta, DedicatedColumn, DedicatedScope, DedicatedType};
-pub use reader::{BlockCache, BlockReader};
+pub use reader::{BlockCache, BlockReader, CacheSizes};
 pub use version::{BlockVersion, Version};
 pub use writer::write_block;
 

@@ -195,7 +195,8 @@ pub(super) fn bounds_left(rows: &Rows, path: &str) -> Option<(i64, i64)> {
     all
 }
 
-fn index_of(rows: &Rows, path: &str) -> Option<(LeafIndex, Bounds)> {
+/// The pages of a leaf and the bounds of their values, if the page index was read and makes sense.
+pub(super) fn index_of(rows: &Rows, path: &str) -> Option<(LeafIndex, Bounds)> {
     let index = rows.page_index(path)?;
     let bounds = rows.block().known_index(rows.row_group())?.bounds(rows.chunk(path).ok()?.1, index.len())?;
     Some((index, bounds))

@@ -17,7 +17,7 @@ use parquet::file::properties::WriterProperties;
 use proptest::{prelude::*, strategy::ValueTree};
 
 use super::{
-    BlockCache, BlockReader,
+    BlockCache, BlockReader, CacheSizes,
     read_tests::{Damaged, block_on, columns, set_of, show},
     rewrite_tests::rewrite,
     write_tests::{GOLDEN, blocks, meta, traces},
@@ -42,7 +42,7 @@ async fn paged(version: &str, rows: usize, indexed: bool) -> (Damaged, Vec<u8>) 
 }
 
 async fn chunk(block: &Damaged) -> Result<Box<dyn SpanChunk>> {
-    let cache = Arc::new(BlockCache::new(0, 1000, 0));
+    let cache = Arc::new(BlockCache::new(CacheSizes { footers: 0, shape_bytes: 1000, ..CacheSizes::default() }));
     let reader = BlockReader::open(block.store(), &cache, &TenantId::single(), Arc::new(block.meta().clone())).await?;
     reader.row_group(0).open().await
 }

@@ -13,7 +13,7 @@ use arrow::{
 };
 
 use super::{
-    BlockCache, BlockMeta, BlockReader,
+    BlockCache, BlockMeta, BlockReader, CacheSizes,
     write_tests::{GOLDEN, blocks, corpus, meta, traces},
 };
 use crate::{
@@ -44,7 +44,13 @@ async fn open(folder: &Path) -> Result<Arc<BlockReader>> {
     let root = folder.ancestors().nth(2).unwrap();
     let store = BlockStore::open_local(root, false)?;
     let tenant: TenantId = folder.parent().unwrap().file_name().unwrap().to_str().unwrap().parse()?;
-    BlockReader::open(&store, &Arc::new(BlockCache::new(1, 1000, 0)), &tenant, Arc::new(meta(folder))).await
+    BlockReader::open(
+        &store,
+        &Arc::new(BlockCache::new(CacheSizes { footers: 1, shape_bytes: 1000, ..CacheSizes::default() })),
+        &tenant,
+        Arc::new(meta(folder)),
+    )
+    .await
 }
 
 /// Every column that can be asked of these traces: all fields, all attributes that occur, and one that does not.
@@ -329,7 +335,13 @@ impl Damaged {
     /// All that can be read of the block with this data: columns and traces as text, or the first error.
     pub async fn read(&self, data: Vec<u8>) -> Result<Vec<String>> {
         self.put(data).await?;
-        let block = BlockReader::open(&self.store, &Arc::new(BlockCache::new(0, 1000, 0)), &self.tenant, self.meta.clone()).await?;
+        let block = BlockReader::open(
+            &self.store,
+            &Arc::new(BlockCache::new(CacheSizes { footers: 0, shape_bytes: 1000, ..CacheSizes::default() })),
+            &self.tenant,
+            self.meta.clone(),
+        )
+        .await?;
         let mut all = Vec::new();
         for row_group in block.row_groups() {
             let mut chunk = chunk(&block, row_group).await?;
@@ -389,11 +401,17 @@ fn what_is_wrong_with_a_block_is_said() {
         let error = block.read(damaged).await.unwrap_err().to_string();
         assert!(error.contains(&block.meta.block_id.to_string()) && error.contains("column "), "{error}");
         // Without its bloom filter a block cannot be searched.
-        let reader =
-            BlockReader::open(&block.store, &Arc::new(BlockCache::new(1, 1000, 0)), &block.tenant, block.meta.clone()).await.unwrap();
+        let reader = BlockReader::open(
+            &block.store,
+            &Arc::new(BlockCache::new(CacheSizes { footers: 1, shape_bytes: 1000, ..CacheSizes::default() })),
+            &block.tenant,
+            block.meta.clone(),
+        )
+        .await
+        .unwrap();
         let absent = BlockMeta { block_id: BlockMeta::new_id(), ..block.meta.as_ref().clone() };
         block.store.put(&paths::data(&block.tenant, absent.block_id), block.data().to_vec()).await.unwrap();
-        let cache = Arc::new(BlockCache::new(1, 1000, 0));
+        let cache = Arc::new(BlockCache::new(CacheSizes { footers: 1, shape_bytes: 1000, ..CacheSizes::default() }));
         let lost = BlockReader::open(&block.store, &cache, &block.tenant, Arc::new(absent)).await.unwrap();
         let error = lost.find_trace(block.ids[0]).await.unwrap_err();
         assert!(error.kind() == ErrorKind::Data && error.to_string().contains("bloom-0 is missing"), "{error}");
@@ -404,7 +422,7 @@ fn what_is_wrong_with_a_block_is_said() {
 #[test]
 fn footers_are_kept_up_to_a_number() {
     block_on(async {
-        let cache = Arc::new(BlockCache::new(2, 1000, 0));
+        let cache = Arc::new(BlockCache::new(CacheSizes { footers: 2, shape_bytes: 1000, ..CacheSizes::default() }));
         let store = BlockStore::open_local(&Path::new(GOLDEN).join("blocks/vParquet4"), false).unwrap();
         let tenant: TenantId = "single-tenant".parse().unwrap();
         let metas: Vec<_> = blocks(GOLDEN, "vParquet4").iter().map(|f| Arc::new(meta(f))).collect();

@@ -8,6 +8,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::{
+    bloom::BloomShard,
     chunk::RowGroupSource,
     chunk_cache::ChunkCache,
     leaves::Leaves,
@@ -39,13 +40,32 @@ pub struct BlockCache {
     /// By block and row group.
     shapes: Recent<(Uuid, usize), SpanCounts>,
     chunks: ChunkCache,
+    /// By block and number of the file.
+    pub(super) blooms: Recent<(Uuid, u32), Arc<BloomShard>>,
+}
+
+/// Bounds of a [`BlockCache`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CacheSizes {
+    /// How many footers are kept.
+    pub footers: usize,
+    /// Bytes of what says which spans belong together.
+    pub shape_bytes: usize,
+    /// Bytes of columns and what else is remembered of row groups.
+    pub column_bytes: usize,
+    /// Bytes of bloom filters of trace ids.
+    pub bloom_bytes: usize,
 }
 
 impl BlockCache {
-    /// A cache of at most so many footers, of so many bytes of what says which spans belong together, and of so many bytes of
-    /// columns and what else is remembered of row groups.
-    pub fn new(footers: usize, shape_bytes: usize, column_bytes: usize) -> Self {
-        Self { footers: Recent::new(footers), shapes: Recent::new(shape_bytes), chunks: ChunkCache::new(column_bytes) }
+    /// A cache within these bounds.
+    pub fn new(sizes: CacheSizes) -> Self {
+        Self {
+            footers: Recent::new(sizes.footers),
+            shapes: Recent::new(sizes.shape_bytes),
+            chunks: ChunkCache::new(sizes.column_bytes),
+            blooms: Recent::new(sizes.bloom_bytes),
+        }
     }
 }
 
@@ -140,6 +160,10 @@ impl BlockReader {
 
     pub(super) fn tenant(&self) -> &TenantId {
         &self.tenant
+    }
+
+    pub(super) fn cache(&self) -> &BlockCache {
+        &self.cache
     }
 
     pub(super) fn store(&self) -> &BlockStore {

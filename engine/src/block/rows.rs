@@ -344,7 +344,8 @@ impl Rows {
             return Ok(leaf.clone());
         }
         let due = self.owner_count(path)?;
-        if self.fetched.get(path).is_some_and(|f| f.segments.is_empty()) {
+        // Of a row without anything that could have a value there is nothing to decode either.
+        if self.fetched.get(path).is_some_and(|f| f.segments.is_empty() || due == 0 && f.row.is_some()) {
             let leaf = Arc::new(self.empty_leaf(path, due)?);
             self.decoded.insert(path.to_owned(), leaf.clone());
             return Ok(leaf);
@@ -432,6 +433,18 @@ impl Rows {
         let some = self.part.as_ref().map(|part| SomeRows { part, pages, counted: counted_at(path, column, entries, part) });
         let (codec, memo, opened) = (chunk.compression(), Some(&self.memo), Some(&self.opened));
         work(LeafPages { column, segments, codec, entries, row, memo, some, opened }).map_err(|e| self.wrong(path, e))
+    }
+
+    /// The values of one page of a leaf of which each of the page's `rows` has one.
+    pub fn values_of_page(&self, path: &str, page: Bytes, rows: usize) -> Result<Dense> {
+        let (column, chunk) = self.chunk(path)?;
+        let (codec, segments) = (chunk.compression(), [page]);
+        let pages = LeafPages { column, segments: &segments, codec, entries: rows, row: None, memo: None, some: None, opened: None };
+        let values = pages.decode(None).and_then(|leaf| match leaf.values.len() {
+            found if found == rows => Ok(leaf.values),
+            found => Err(Error::data(format!("{found} values in a page of {rows} rows"))),
+        });
+        values.map_err(|e| self.wrong(path, e))
     }
 
     /// Says which block and column an error is about.

@@ -34,9 +34,18 @@ const ZSTD_LEVEL: i32 = 6;
 /// file: 1 M spans in V1 take 0.50 of what Tempo writes, in V2 0.77.
 const PAGE_VERSION: WriterVersion = WriterVersion::PARQUET_1_0;
 
-/// Uncompressed size of a page's values. Tempo's value; a lookup by trace id reads one page a column. 64 KiB would make the
-/// file 3 % larger, 1 MiB 1 % smaller.
+/// Uncompressed size of a page's values. Tempo's value.
 const PAGE_BYTES: usize = 256 * 1024;
+
+/// Entries (values and nulls) of a page of what a trace by id reads, about. Levels are most of such a page, and nearly all of the
+/// time that a lookup takes goes into pages of which it needs one row (docs/benchmarks.md).
+const PAGE_ENTRIES: f64 = 8192.0;
+
+/// The same of generic attributes, which scans read whole: with half as many a scan of their values takes 15 % longer.
+const GENERIC_PAGE_ENTRIES: f64 = 16_384.0;
+
+/// Rows of a page of trace ids: one page is read to find out which row a trace has.
+const ID_PAGE_ROWS: usize = 1024;
 
 /// A chunk whose dictionary outgrows this falls back to plain pages, and then a predicate can no longer be decided on its
 /// dictionary alone. parquet-rs stops at 1 MiB, too early for statements and URLs. More would cost a lookup by trace id,
@@ -177,14 +186,43 @@ impl BlockSchema {
         for (column, style) in self.descriptor.columns().iter().zip(&self.styles) {
             let path = column.path().clone();
             properties = match style {
-                Style::Plain => properties.set_column_encoding(path, Encoding::PLAIN),
-                Style::Delta => properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED),
-                Style::Lengths | Style::Blob => properties.set_column_encoding(path, Encoding::DELTA_LENGTH_BYTE_ARRAY),
-                Style::Dictionary => properties.set_column_dictionary_enabled(path, true),
+                Style::Plain => properties.set_column_encoding(path.clone(), Encoding::PLAIN),
+                Style::Delta => properties.set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED),
+                Style::Lengths | Style::Blob => properties.set_column_encoding(path.clone(), Encoding::DELTA_LENGTH_BYTE_ARRAY),
+                Style::Dictionary => properties.set_column_dictionary_enabled(path.clone(), true),
             };
+            // Any value may be in any page of generic attributes: bounds of pages would tell nothing and be half of all bounds.
+            if is_generic(path.parts()) {
+                properties = properties.set_column_statistics_enabled(path, EnabledStatistics::Chunk);
+            }
         }
         Ok(Arc::new(properties.build()))
     }
+
+    /// The most rows of a page of a leaf that has so many entries a row; `None` if only the size of its values counts.
+    pub fn page_rows(&self, leaf: usize, entries_a_row: f64) -> Option<usize> {
+        let path = self.descriptor.column(leaf).path().clone();
+        match path.parts() {
+            [id] if id == "TraceID" => Some(ID_PAGE_ROWS),
+            parts if is_of_spans(parts) => {
+                let entries = if is_generic(parts) { GENERIC_PAGE_ENTRIES } else { PAGE_ENTRIES };
+                Some((entries / entries_a_row).ceil().max(1.0) as usize)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a leaf holds generic attributes.
+fn is_generic(path: &[String]) -> bool {
+    path.iter().rev().skip(1).any(|part| part == "Attrs")
+}
+
+/// Whether a leaf holds a part of spans as they came in, not what was derived of them.
+fn is_of_spans(path: &[String]) -> bool {
+    let derived = ["ParentID", "NestedSetLeft", "NestedSetRight", "ChildCount"];
+    let name = path.last().map_or("", String::as_str);
+    path.first().is_some_and(|first| first == "rs") && !derived.contains(&name) && !name.starts_with("StartTimeRounded")
 }
 
 /// Builds the types from left to right and notes positions as it goes: leaves and shapes are numbered in schema order, so

@@ -3,7 +3,7 @@
 //! Traces are shredded into column writers a few thousand spans at a time; what is held in memory is one row group in its
 //! compressed form, the open pages and the dictionaries. Finished row groups leave for the store at once.
 
-use std::{io, iter::Peekable, sync::Arc};
+use std::{collections::HashMap, io, iter::Peekable, sync::Arc};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
@@ -54,7 +54,7 @@ pub async fn write_block(store: &BlockStore, config: &Config, meta: BlockMeta, m
     let (config, dedicated) = (config.clone(), meta.dedicated_columns.clone());
     let encode = tokio::task::spawn_blocking(move || {
         let schema = BlockSchema::new(version, &dedicated)?;
-        encode(&config, &schema, traces.into_iter(), PartWriter::new(parts))
+        encode(&config, &schema, traces, PartWriter::new(parts))
     });
     let data = paths::data(&tenant, meta.block_id);
     let (encoded, uploaded) = tokio::join!(encode, store.put_parts(&data, received));
@@ -135,7 +135,9 @@ impl Times {
 }
 
 /// Writes `data.parquet` of traces in ascending order of ids.
-fn encode(config: &Config, schema: &BlockSchema, traces: impl Iterator<Item = Arc<Trace>>, sink: PartWriter) -> Result<Encoded> {
+fn encode(config: &Config, schema: &BlockSchema, traces: Vec<Arc<Trace>>, sink: PartWriter) -> Result<Encoded> {
+    let spans: usize = traces.iter().map(|t| t.span_count()).sum();
+    let spans_a_trace = spans.max(1) as f64 / traces.len().max(1) as f64;
     let properties = schema.properties()?;
     let mut file = SerializedFileWriter::new(sink, schema.root(), properties.clone())?;
     let mut block = RowGroups {
@@ -143,11 +145,12 @@ fn encode(config: &Config, schema: &BlockSchema, traces: impl Iterator<Item = Ar
         properties,
         shredder: Shredder::new(schema),
         weight_max: config.row_group_values.max(1),
+        spans_a_trace,
         ids: Vec::new(),
         times: Times { first: u64::MAX, last: 0 },
         vocabulary: vocabulary::Collector::new(vocabulary::Bounds::FILE),
     };
-    let mut traces = traces.peekable();
+    let mut traces = traces.into_iter().peekable();
     let mut last_ids = Vec::new();
     while traces.peek().is_some() {
         block.write_one(&mut file, &mut traces)?;
@@ -175,6 +178,8 @@ struct RowGroups<'a> {
     properties: WriterPropertiesPtr,
     shredder: Shredder,
     weight_max: u64,
+    /// Spans of a trace on average.
+    spans_a_trace: f64,
     ids: Vec<TraceId>,
     times: Times,
     vocabulary: vocabulary::Collector,
@@ -187,6 +192,9 @@ impl RowGroups<'_> {
         file: &mut SerializedFileWriter<PartWriter>,
         traces: &mut Peekable<impl Iterator<Item = Arc<Trace>>>,
     ) -> Result<()> {
+        let mut weight = 0;
+        let spans = self.fill(traces, &mut weight);
+        let properties = self.leaf_properties(spans);
         // All column writers are open at once, each with a buffer of its own: parquet wants the columns one after the
         // other, the traces bring them all together.
         let columns = self.schema.descriptor.columns();
@@ -194,24 +202,13 @@ impl RowGroups<'_> {
         let mut writers: Vec<ColumnWriter<'_>> = columns
             .iter()
             .zip(&mut chunks)
-            .map(|(c, chunk)| get_column_writer(c.clone(), self.properties.clone(), Box::new(SerializedPageWriter::new(chunk))))
+            .zip(properties)
+            .map(|((c, chunk), own)| get_column_writer(c.clone(), own, Box::new(SerializedPageWriter::new(chunk))))
             .collect();
-        let (mut weight, mut spans) = (0, 0);
-        while let Some(trace) = traces.next_if(|_| weight < self.weight_max) {
-            let trace = Grouped::new(&trace);
-            let facts = derive_grouped(&trace);
-            self.ids.push(trace.id);
-            self.times.cover(&trace);
-            self.vocabulary.add(&trace, &facts);
-            self.shredder.trace(&trace, &facts);
-            weight += self.shredder.columns.take_weight();
-            spans += facts.spans.len();
-            if spans >= CHUNK_SPANS {
-                self.shredder.columns.drain_into(&mut writers)?;
-                spans = 0;
-            }
-        }
         self.shredder.columns.drain_into(&mut writers)?;
+        while self.fill(traces, &mut weight) > 0 {
+            self.shredder.columns.drain_into(&mut writers)?;
+        }
         let closed = writers.into_iter().map(ColumnWriter::close).collect::<Result<Vec<_>, _>>()?;
         let mut row_group = file.next_row_group()?;
         for (chunk, close) in chunks.into_iter().zip(closed) {
@@ -219,6 +216,42 @@ impl RowGroups<'_> {
         }
         row_group.close()?;
         Ok(())
+    }
+
+    /// Shreds some traces; the number of their spans (at least one for each). 0 at the end of the row group.
+    fn fill(&mut self, traces: &mut Peekable<impl Iterator<Item = Arc<Trace>>>, weight: &mut u64) -> usize {
+        let mut spans = 0;
+        while spans < CHUNK_SPANS
+            && let Some(trace) = traces.next_if(|_| *weight < self.weight_max)
+        {
+            let trace = Grouped::new(&trace);
+            let facts = derive_grouped(&trace);
+            self.ids.push(trace.id);
+            self.times.cover(&trace);
+            self.vocabulary.add(&trace, &facts);
+            self.shredder.trace(&trace, &facts);
+            *weight += self.shredder.columns.take_weight();
+            spans += facts.spans.len().max(1);
+        }
+        spans
+    }
+
+    /// How each leaf is to be written. How many rows a page holds is estimated by the first of the row group's traces, which are as
+    /// good as drawn at random, and `spans` of which are shredded.
+    fn leaf_properties(&self, spans: usize) -> Vec<WriterPropertiesPtr> {
+        let mut known: HashMap<usize, WriterPropertiesPtr> = HashMap::new();
+        let of = |leaf| match self.shredder.columns.entries(leaf) {
+            // What a footer says to be empty is not read at all.
+            0 => self.properties.clone(),
+            entries => match self.schema.page_rows(leaf, entries as f64 * self.spans_a_trace / spans.max(1) as f64) {
+                Some(rows) => {
+                    let new = || Arc::new(self.properties.as_ref().clone().into_builder().set_data_page_row_count_limit(rows).build());
+                    known.entry(rows).or_insert_with(new).clone()
+                }
+                None => self.properties.clone(),
+            },
+        };
+        (0..self.schema.descriptor.num_columns()).map(of).collect()
     }
 }
 

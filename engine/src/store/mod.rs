@@ -28,6 +28,10 @@ use crate::{
 
 /// Ranges closer than this are fetched in one request.
 const COALESCE_GAP_BYTES: u64 = 64 * 1024;
+/// Ranges of a local file closer than this are read in one go: a call costs about as much as the bytes.
+const LOCAL_GAP_BYTES: u64 = 4 * 1024;
+/// So many bytes of a local file are read by one thread, one range after the other; more by several.
+const LOCAL_BYTES_MAX: u64 = 4 << 20;
 
 /// Where blocks live. Paths in it are `<tenant>/<block id>/<file>` (see [`paths`]).
 #[derive(Clone, Debug)]
@@ -101,7 +105,10 @@ impl BlockStore {
 
     /// Several ranges of an object, in the order given; near ones are fetched together. Fails if one is past the end.
     pub async fn get_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let merged = merge_ranges(ranges);
+        if let Some(bytes) = self.local_ranges(path, ranges).await {
+            return Ok(bytes);
+        }
+        let merged = merge_ranges(ranges, COALESCE_GAP_BYTES);
         self.count(merged.len() as u64, merged.iter().map(|r| r.end - r.start).sum());
         let fetched: Vec<Bytes> = futures::stream::iter(merged.clone().into_iter().map(|range| async move {
             let want = range.end - range.start;
@@ -115,14 +122,24 @@ impl BlockStore {
         .buffered(8)
         .try_collect()
         .await?;
-        Ok(ranges
-            .iter()
-            .map(|r| {
-                let at = merged.partition_point(|m| m.end < r.end);
-                let base = merged[at].start;
-                fetched[at].slice((r.start - base) as usize..(r.end - base) as usize)
-            })
-            .collect())
+        Ok(cut_out(ranges, &merged, &fetched))
+    }
+
+    /// Several ranges of a local file, which is opened once for all of them. `None` if they are many bytes, or on any error, which is
+    /// found again when they are read one by one.
+    async fn local_ranges(&self, path: &Path, ranges: &[Range<u64>]) -> Option<Vec<Bytes>> {
+        self.local_root.as_ref()?;
+        let merged = merge_ranges(ranges, LOCAL_GAP_BYTES);
+        let bytes: u64 = merged.iter().map(|r| r.end - r.start).sum();
+        if bytes > LOCAL_BYTES_MAX || merged.is_empty() {
+            return None;
+        }
+        let fetched = self.inner.get_ranges(path, &merged).await.ok()?;
+        if fetched.len() != merged.len() || fetched.iter().zip(&merged).any(|(got, want)| got.len() as u64 != want.end - want.start) {
+            return None;
+        }
+        self.count(1, bytes);
+        Some(cut_out(ranges, &merged, &fetched))
     }
 
     /// Size of an object in bytes.
@@ -224,18 +241,28 @@ impl BlockStore {
 
 /// Requests that [`BlockStore::get_ranges`] makes for these ranges, and the bytes they bring.
 pub fn request_cost(ranges: &[Range<u64>]) -> (u64, u64) {
-    let merged = merge_ranges(ranges);
+    let merged = merge_ranges(ranges, COALESCE_GAP_BYTES);
     (merged.len() as u64, merged.iter().map(|r| r.end - r.start).sum())
 }
 
-/// The ranges in order, those that touch or nearly touch joined.
-fn merge_ranges(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+/// Ranges out of the bytes of merged ones.
+fn cut_out(ranges: &[Range<u64>], merged: &[Range<u64>], fetched: &[Bytes]) -> Vec<Bytes> {
+    let cut = |r: &Range<u64>| {
+        let at = merged.partition_point(|m| m.end < r.end);
+        let base = merged[at].start;
+        fetched[at].slice((r.start - base) as usize..(r.end - base) as usize)
+    };
+    ranges.iter().map(cut).collect()
+}
+
+/// The ranges in order, those that touch or are no further apart than `gap` joined.
+fn merge_ranges(ranges: &[Range<u64>], gap: u64) -> Vec<Range<u64>> {
     let mut sorted = ranges.to_vec();
     sorted.sort_by_key(|r| r.start);
     let mut merged: Vec<Range<u64>> = Vec::with_capacity(sorted.len());
     for range in sorted {
         match merged.last_mut() {
-            Some(last) if range.start <= last.end + COALESCE_GAP_BYTES => last.end = last.end.max(range.end),
+            Some(last) if range.start <= last.end + gap => last.end = last.end.max(range.end),
             _ => merged.push(range),
         }
     }
@@ -249,7 +276,7 @@ mod tests {
     #[test]
     fn near_ranges_are_fetched_together() {
         let far = 10 * COALESCE_GAP_BYTES;
-        assert_eq!(merge_ranges(&[20..30, 0..10, far..far + 1]), vec![0..30, far..far + 1]);
+        assert_eq!(merge_ranges(&[20..30, 0..10, far..far + 1], COALESCE_GAP_BYTES), vec![0..30, far..far + 1]);
     }
 
     #[tokio::test]
@@ -259,7 +286,15 @@ mod tests {
         let path = Path::from("t/x");
         store.put(&path, Bytes::from_static(b"0123456789")).await.unwrap();
         let got = store.get_ranges(&path, &[7..9, 0..2, 1..8]).await.unwrap();
+        assert_eq!(store.counters().1, 9);
         assert_eq!(got, [Bytes::from_static(b"78"), Bytes::from_static(b"01"), Bytes::from_static(b"1234567")]);
         assert!(store.get_ranges(&path, std::slice::from_ref(&(5..50))).await.is_err());
+        let far = vec![7u8; LOCAL_BYTES_MAX as usize + 2];
+        store.put(&path, far).await.unwrap();
+        for end in [LOCAL_BYTES_MAX, LOCAL_BYTES_MAX + 2] {
+            let got = store.get_ranges(&path, &[1..end, 0..1]).await.unwrap();
+            assert_eq!([got[0].len() as u64, got[1].len() as u64], [end - 1, 1]);
+        }
+        assert!(store.get_ranges(&path, &[]).await.unwrap().is_empty());
     }
 }
