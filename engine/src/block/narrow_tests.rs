@@ -134,19 +134,18 @@ fn condition() -> impl Strategy<Value = Expr> {
     ]
 }
 
-/// One engine over a block with small pages and an index, one over the same without, which remembers no columns.
-async fn engines(version: &str, rows: usize) -> [Arc<Engine>; 2] {
+/// Three engines over a block with small pages: with an index, without, and with an index and a memory for columns.
+async fn engines(version: &str, rows: usize) -> [Arc<Engine>; 3] {
     let mut engines = Vec::new();
-    for indexed in [true, false] {
+    for (indexed, column_cache_bytes) in [(true, 0), (false, 0), (true, 1 << 20)] {
         let (block, data) = paged(version, rows, indexed).await;
         block.put(data).await.unwrap();
         block.commit().await.unwrap();
-        let column_cache_bytes = if indexed { Config::default().column_cache_bytes } else { 0 };
         let engine = Engine::new(block.store().clone(), Config { scan_parallelism: 1, column_cache_bytes, ..Config::default() });
         engine.poll().await.unwrap();
         engines.push(Arc::new(engine));
     }
-    engines.try_into().unwrap_or_else(|_| panic!("two engines"))
+    engines.try_into().unwrap_or_else(|_| panic!("three engines"))
 }
 
 /// The rows that meet all conditions as text, and the counters of the scan.
@@ -179,7 +178,7 @@ fn counted(plan: &dyn ExecutionPlan, name: &str) -> usize {
 fn nothing_is_missed_for_the_bounds_of_pages_and_what_is_remembered() {
     for (version, rows) in [("vParquet5", 5), ("vParquet4", 8), ("vParquet5-many-dedicated", 9)] {
         block_on(async {
-            let [indexed, plain] = engines(version, rows).await;
+            let [indexed, plain, remembering] = engines(version, rows).await;
             let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 150, ..ProptestConfig::default() });
             let (mut excluded, mut passed_over, mut cached) = (0, 0, 0);
             for _ in 0..150 {
@@ -189,9 +188,11 @@ fn nothing_is_missed_for_the_bounds_of_pages_and_what_is_remembered() {
                 assert_eq!(found, due, "{version}: {conditions:?}");
                 excluded += usize::from(count("pages_excluded_by_page_index") > 0);
                 passed_over += usize::from(count("pages_without_span") > 0);
+                let (found, count) = ask(&remembering, &conditions).await.unwrap();
+                assert_eq!(found, due, "{version}: {conditions:?}");
                 cached += usize::from(count("columns_cached") > 0 && count("pages_excluded_by_page_index") > 0);
             }
-            assert!(excluded > 5 && passed_over > 0 && cached > 0, "{version}: {excluded}, {passed_over}, {cached}");
+            assert!(excluded > 9 && passed_over > 0 && cached > 0, "{version}: {excluded}, {passed_over}, {cached}");
         });
     }
 }
@@ -199,7 +200,7 @@ fn nothing_is_missed_for_the_bounds_of_pages_and_what_is_remembered() {
 #[test]
 fn the_counters_say_which_pages_were_left_out() {
     block_on(async {
-        let [engine, plain] = engines("vParquet5", 5).await;
+        let [engine, plain, _] = engines("vParquet5", 5).await;
         // The longest span: one page of durations can hold it.
         let (all, _) = ask(&plain, &[]).await.unwrap();
         let mut durations: Vec<i64> = traces(GOLDEN, "edge")
