@@ -27,6 +27,8 @@ ACCIDENTS = {
     "unfiltered": "metrics do not evaluate arithmetic in filters", "zeros": "bottomk() among series of zeros",
     "selected": "a stage behind select() finds nothing",
     "mixed": "numbers of a field that is also text",
+    "power": "powers of ints with their sides exchanged", "sets": "nested sets that did not pass read as 0",
+    "labels": "labels that an alternative of the filter asks for",
 }
 
 
@@ -460,9 +462,20 @@ class Questions:
             "array": any(f + " " + op in query for f in self.known.arrays for op in "+-*/%"),
             "selected": re.search(r"select\(.*\|", query),
             "tree": re.search(r"\} (!?[<>~]+|&[<>~]+) ", query) and re.search(r"\{ \}|true|\d = 1 |\" !=", query) or re.search("![<>~]", query),
-            "union": re.search("&>>|&<<", query) and re.search(r"[()] |\} [&|!<>~]+ \{.*\} [&|!<>~]+ \{", query),
-            "completion": kind.startswith("tag") and re.search(r"(trace|span):id|parentID|timeSinceStart|link:|name =  |^{[^}]*$|root|resource|traceDuration|trace:", query),
+            "union": re.search("&>>|&<<", query),
+            "floats": self.measures_floats(query),
+            "seconds": re.search(r"_over_time\(event:timeSinceStart", query),
+            "completion": kind.startswith("tag") and re.search(r"(trace|span):id|parentID|timeSinceStart|link:|= *(}|&&|$)|^{[^}]*$|root|resource|traceDuration|trace:|duration|kind|status|name|!\(|> 0", query)
+            or kind.startswith("tag") and "kind" in str(question["params"].get("tag")),
             "stale": "maxStaleValues" in question["params"],
-            "groups": len(re.findall("=", question["params"].get("tags", ""))) > 1,
+            "power": "^" in query, "sets": "nestedSet" in query and "||" in query,
+            "labels": "||" in query and " by" in query and kind.startswith("metrics"),
+            "groups": len(re.findall("=", question["params"].get("tags", ""))) > 1 or re.search(r'=(""|\s|$)', question["params"].get("tags", "")),
         }
         self.odd.update(name for name, found in tests.items() if found)
+
+    def measures_floats(self, query):
+        """Whether a quantile or histogram is asked of an attribute with floats among its values."""
+        field = re.search(r"(?:quantile|histogram)_over_time\(\s*((?:span|resource|event|link|instrumentation)?\.[^,)]+)", query)
+        name = field and field.group(1).strip().split(".", 1)[1]
+        return bool(name) and any(t == "float" for f, values in self.known.values.items() if f.endswith("." + name) for t, _ in values)
