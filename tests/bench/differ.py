@@ -29,11 +29,11 @@ LEFT_OUT = "wrap"
 # Accidents that lose spans in ways that other words do not mend: Tempo's answer is a part of ours.
 LOSES = ("tree", "union", "root", "events", "groups", "nil", "not", "constant", "array", "negated", "numbers", "links", "sum")
 # Accidents of questions that no form of is answered rightly, each as the docs say it.
-WHOLE = ("completion", "stale", "floats", "seconds", "groups", "mixed", "zeros", "unfiltered", "compare", "events", "links", "ids", "power", "sets", "labels")
+WHOLE = ("completion", "stale", "floats", "seconds", "groups", "mixed", "zeros", "unfiltered", "compare", "events", "links", "ids", "power", "sets", "labels", "dedicated", "unsigned", "names")
 
 
 def block_versions(args):
-    return ("vParquet4",) if args.version == "vParquet4" else ("vParquet5", "vParquet5-no-dedicated")
+    return ("vParquet4",) * (args.version == "vParquet4") + ("vParquet5", "vParquet5-no-dedicated")
 
 
 def load(server, corpus, data_set):
