@@ -137,6 +137,8 @@ def explained(question, diffs, theirs, answer, tempos, stored):
     """The accident of Tempo's that a difference is, as the docs name it; nothing if it is none of them, or more than it."""
     if theirs[0] >= 500:
         return "fails while it runs"
+    if answer[0] == 400 and "more than once" in str(answer[1]):
+        return "a parameter twice is refused"
     kind, odd = question["kind"], question["odd"]
     if stored != "tempo" and kind.startswith("tag") and not any("missing" in diff for diff in diffs):
         return "what Tempo loses when it writes"

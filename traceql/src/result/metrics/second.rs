@@ -158,7 +158,7 @@ mod tests {
             label("k", Static::Float(2.0)),
             label("k", Static::Int(-3)),
             label("k", Static::Int(3)),
-            label("k", Static::Ints(vec![1, 2].into())),
+            label("k", Static::Ints(vec![1, 2])),
             label("l", Static::Bool(true)),
             label("k", text("1")),
             label("l", text("1")),
