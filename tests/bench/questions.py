@@ -12,6 +12,7 @@ REPEATED = ("event", "link")
 STRUCTURAL = [a + b for a in ("", "!", "&") for b in (">", ">>", "<", "<<", "~")]
 DURATIONS = ["0s", "1ns", "999ns", "1us", "1500ns", "1.5ms", "10ms", "20ms", "100ms", "0.25s", "1s", "1m30s", "1h"]
 NUMBERS = ["0", "1", "-1", "3", "42", "100", "200", "404", "500", "1000", "0.5", "-0.25", "1.5", "2.0", "1e3"]
+DEDICATED = ["resource.k8s." + n + ".name" for n in ("cluster", "namespace", "pod", "container")] + ["span.http.method", "span.http.status_code", "span.http.url", "span.url.path"]
 COMPARISONS = ("=", "!=", "<", "<=", ">", ">=")
 
 
@@ -19,7 +20,7 @@ COMPARISONS = ("=", "!=", "<", "<=", ">", ">=")
 ACCIDENTS = {
     "nil": "= nil loses spans", "not": "!(...) loses spans", "turned": "a literal on the left", "numbers": "the literal's type picks the column",
     "constant": "a constant beside || loses spans", "links": "conditions on links hold of spans without links",
-    "ids": "order and patterns of ids", "negated": "minus of what is absent", "array": "arithmetic on an array", "arrays": "by() of arrays",
+    "ids": "order and patterns of ids", "negated": "minus of what is absent", "array": "arithmetic on an array, != on an array", "arrays": "by() of arrays",
     "events": "a filter on events and a later stage over the same field", "root": "a stage over a root's name loses it",
     "tree": "{ } loses spans without a place in the tree", "union": "unions of descendants lose spans", "seconds": "durations other than duration in nanoseconds",
     "sum": "sum_over_time starts again", "floats": "quantiles of floats", "compare": "compare() counts otherwise",
@@ -27,6 +28,10 @@ ACCIDENTS = {
     "unfiltered": "metrics do not evaluate arithmetic in filters", "zeros": "bottomk() among series of zeros",
     "selected": "a stage behind select() finds nothing",
     "mixed": "numbers of a field that is also text",
+    "power": "powers of ints with their sides exchanged", "sets": "nested sets that did not pass read as 0",
+    "dedicated": "absent attributes with dedicated columns, and other types in them", "unsigned": "aggregates of a root's -1",
+    "names": "service names that are numbers",
+    "labels": "labels that an alternative of the filter asks for",
 }
 
 
@@ -457,12 +462,33 @@ class Questions:
             "unfiltered": kind.startswith("metrics") and re.search(r" [-+*/%] |false|2 < 1", query.split(" | ")[0]),
             "zeros": kind == "metrics_range" and "bottomk" in query and " by " in query,
             "links": re.search(r"(<|>|=|~) link:", query),
-            "array": any(f + " " + op in query for f in self.known.arrays for op in "+-*/%"),
             "selected": re.search(r"select\(.*\|", query),
             "tree": re.search(r"\} (!?[<>~]+|&[<>~]+) ", query) and re.search(r"\{ \}|true|\d = 1 |\" !=", query) or re.search("![<>~]", query),
-            "union": re.search("&>>|&<<", query) and re.search(r"[()] |\} [&|!<>~]+ \{.*\} [&|!<>~]+ \{", query),
-            "completion": kind.startswith("tag") and re.search(r"(trace|span):id|parentID|timeSinceStart|link:|name =  |^{[^}]*$|root|resource|traceDuration|trace:", query),
+            "union": re.search("&>>|&<<", query),
+            "floats": self.measures_floats(query),
+            "dedicated": any(d in query for d in self.mixed_dedicated()),
+            "compare": "compare(" in query and re.search(r"!\(|= nil|nil =|true|false|\|\|", query),
+            "mixed": re.search(r"!= -?[\d.]+ .*by\(", query),
+            "array": any(re.search(re.escape(f) + r" (!=|!~|[-+*/%^])", query) for f in self.known.arrays),
+            "unsigned": re.search(r"(avg|max|sum|min)\(nestedSetParent", query),
+            "names": "service.name" in query and re.search(r'service.name\s*[<>!=]+\s*-?\d', query),
+            "seconds": re.search(r"_over_time\(event:timeSinceStart", query),
+            "completion": kind.startswith("tag") and re.search(r"(trace|span):id|parentID|timeSinceStart|link:|= *(}|&&|$)|^{[^}]*$|root|resource|instrumentation|traceDuration|trace:|duration|kind|status|name|!\(|> 0", query)
+            or kind.startswith("tag") and "kind" in str(question["params"].get("tag")),
             "stale": "maxStaleValues" in question["params"],
-            "groups": len(re.findall("=", question["params"].get("tags", ""))) > 1,
+            "power": "^" in query, "sets": "nestedSet" in query and "||" in query,
+            "labels": "||" in query and " by" in query and kind.startswith("metrics"),
+            "groups": len(re.findall("=", question["params"].get("tags", ""))) > 1 or re.search(r'=(""|\s|$)', question["params"].get("tags", "")),
         }
         self.odd.update(name for name, found in tests.items() if found)
+
+    def mixed_dedicated(self):
+        """Attributes with dedicated columns by default that hold more than texts, or are absent as the text nil."""
+        known = self.known.values
+        return [f.split(".", 1)[1] for f in DEDICATED if len({t for t, _ in known.get(f, [])}) > 1]
+
+    def measures_floats(self, query):
+        """Whether a quantile or histogram is asked of an attribute with floats among its values."""
+        field = re.search(r"(?:quantile|histogram)_over_time\(\s*((?:span|resource|event|link|instrumentation)?\.[^,)]+)", query)
+        name = field and field.group(1).strip().split(".", 1)[1]
+        return bool(name) and any(t == "float" for f, values in self.known.values.items() if f.endswith("." + name) for t, _ in values)

@@ -164,7 +164,20 @@ class Tempo(Server):
         config = self.folder / "tempo.yaml"
         config.write_text(TEMPO_CONFIG.format(dir=self.folder, version=version, block_duration=block_duration, **self.at))
         self.url = f"http://127.0.0.1:{self.at['http']}"
-        self.start_process([binary, f"-config.file={config}"], self.folder / "tempo.log")
+        self.command = [binary, f"-config.file={config}"]
+        self.start_process(self.command, self.folder / "tempo.log")
+        self.wait_ready()
+        self.wait_for_blocks(len(self.metas()))
+
+    def start_again(self):
+        """Starts it again if it has ended: some questions end its process."""
+        self.connection = None
+        try:
+            self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            return
+        self.log.close()
+        self.start_process(self.command, self.folder / "tempo.log")
         self.wait_ready()
         self.wait_for_blocks(len(self.metas()))
 

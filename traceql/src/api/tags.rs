@@ -18,22 +18,23 @@ use crate::{
     tags::{TagNames, TagScope, TagValues, TagsRequest},
 };
 
-/// `GET /api/search/tags`: all names in one list; the intrinsics only if they are asked for.
+/// `GET /api/search/tags`: all names in one list, of which `limit` holds; the intrinsics only if they are asked for.
 pub async fn names_v1(state: State<Arc<Api>>, headers: HeaderMap, query: RawQuery) -> Result<Json<Value>, ApiError> {
-    let (scope, found) = find_names(&state, &headers, query).await?;
+    let (scope, limit, found) = find_names(&state, &headers, query).await?;
     let wanted = found.scopes.into_iter().filter(|(name, _)| scope == TagScope::Intrinsic || *name != "intrinsic");
     let flat: BTreeSet<String> = wanted.flat_map(|(_, names)| names).collect();
+    let flat: Vec<String> = flat.into_iter().take(if limit == 0 { usize::MAX } else { limit }).collect();
     Ok(Json(json!({ "tagNames": flat, "metrics": found.cost })))
 }
 
 /// `GET /api/v2/search/tags`: names by scope.
 pub async fn names_v2(state: State<Arc<Api>>, headers: HeaderMap, query: RawQuery) -> Result<Json<Value>, ApiError> {
-    let (_, found) = find_names(&state, &headers, query).await?;
+    let (_, _, found) = find_names(&state, &headers, query).await?;
     let scopes: Vec<_> = found.scopes.into_iter().map(|(name, tags)| json!({ "name": name, "tags": tags })).collect();
     Ok(Json(json!({ "scopes": scopes, "metrics": found.cost })))
 }
 
-async fn find_names(api: &Arc<Api>, headers: &HeaderMap, RawQuery(query): RawQuery) -> Result<(TagScope, TagNames), ApiError> {
+async fn find_names(api: &Arc<Api>, headers: &HeaderMap, RawQuery(query): RawQuery) -> Result<(TagScope, usize, TagNames), ApiError> {
     let tenant = api.tenant(headers)?;
     let params = Params::new(query.as_deref());
     let asked = params.get("scope").unwrap_or_default();
@@ -41,7 +42,8 @@ async fn find_names(api: &Arc<Api>, headers: &HeaderMap, RawQuery(query): RawQue
         ApiError::bad_request(format!("invalid scope: {asked}: use resource, span, event, link, instrumentation, intrinsic, trace or none"))
     })?;
     let request = request_of(api, &params)?;
-    Ok((scope, api.run(&tenant, async |sessions| api.completion.names(&sessions, &tenant, scope, &request).await).await?))
+    let found = api.run(&tenant, async |sessions| api.completion.names(&sessions, &tenant, scope, &request).await).await?;
+    Ok((scope, request.limit, found))
 }
 
 fn request_of(api: &Api, params: &Params) -> Result<TagsRequest, ApiError> {

@@ -27,7 +27,7 @@ impl ScalarTest {
     }
 }
 
-/// Aggregates values; nil does not count. `None` if there is no value.
+/// Aggregates values; nil does not count, nor does the false that arithmetic with an absent attribute gives. `None` if there is no value.
 ///
 /// # Errors
 /// The first value that is an error.
@@ -35,7 +35,7 @@ pub fn aggregate(function: AggregateFn, values: impl Iterator<Item = Result<Stat
     let (mut count, mut so_far) = (0, None);
     for value in values {
         let value = value?;
-        if value == Static::Nil {
+        if value == Static::Nil || (matches!(value, Static::Bool(_)) && function != AggregateFn::Count) {
             continue;
         }
         count += 1;
@@ -134,6 +134,8 @@ mod tests {
         assert_eq!(ask(AggregateFn::Max, &[Int(1), String("x".into())]), Some(String("x".into())));
         for function in [AggregateFn::Min, AggregateFn::Max, AggregateFn::Sum, AggregateFn::Avg] {
             assert_eq!(ask(function, &[Nil, Nil]), None);
+            // `absent + 2` is false.
+            assert_eq!(ask(function, &[Static::Bool(false), Duration(3), Static::Bool(false)]), Some(Duration(3)));
         }
         assert!(matches!(ask(AggregateFn::Max, &[Float(f64::NAN), Float(1.0)]), Some(Float(x)) if x.is_nan()));
     }

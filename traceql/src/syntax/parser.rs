@@ -211,7 +211,10 @@ impl<'a> Parser<'a> {
             };
             self.advance();
             self.expect_symbol("=")?;
-            hints.push(Hint { name, value: self.literal()? });
+            // No sign: Tempo has no negative hints.
+            let value = self.static_token().ok_or_else(|| self.unexpected(&[]))?;
+            self.advance();
+            hints.push(Hint { name, value });
             if !self.eat_symbol(",") {
                 break;
             }

@@ -68,7 +68,7 @@ fn precedence_outside_braces() {
         ("count() > 2 * 3 + 1", "count() > 7"),
         ("{} | max(duration) > -(1s)", "{ true } | max(duration) > -1s"),
         ("by(.a) | select(span.b, name) | coalesce()", "by(.a) | select(span.b, name) | coalesce()"),
-        ("{} with(a=1, b=\"x\") with(c=-2.5)", "{ true } with(c=-2.5)"),
+        ("{} with(a=1, b=\"x\") with(c=2.5)", "{ true } with(c=2.5)"),
     ]);
 }
 
@@ -162,6 +162,7 @@ fn parse_errors() {
             ("{} | rate() by()", "parse error at line 1, col 16: syntax error: unexpected )"),
             ("{} | compare({}) by(.a)", "parse error"),
             ("{} with(a)", "parse error at line 1, col 10: syntax error: unexpected ), expecting ="),
+            ("{} with(a=-1)", "parse error at line 1, col 11: syntax error: unexpected -"),
             ("{} /* a", "parse error at line 1, col 4: comment not terminated"),
             ("", "parse error at line 1, col 1: syntax error: unexpected $end"),
         ],
@@ -293,6 +294,8 @@ fn values() {
         (B::Ne, S::Ints(vec![1, 2]), S::Int(2), S::Bool(ARRAY_NEGATION_ANY)),
         (B::Ne, S::Strings(vec![String::new()]), S::Int(2), S::Bool(false)),
         (B::Ne, S::Float(f64::NAN), S::Float(f64::NAN), S::Bool(true)),
+        (B::Add, S::Strings(vec!["a".into(), "b".into()]), S::Int(1), S::Bool(false)),
+        (B::Mul, S::Int(2), S::Bools(vec![true, false]), S::Bool(false)),
     ];
     for (op, lhs, rhs, result) in cases {
         assert_eq!(value::binary(op, &lhs, &rhs), Ok(result), "{lhs} {op} {rhs}");

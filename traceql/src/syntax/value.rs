@@ -374,7 +374,9 @@ pub fn regex(negated: bool, value: &Static, is_match: &dyn Fn(&str) -> bool) -> 
 /// One side is an array: the comparison is made with each element.
 fn binary_array(op: BinaryOp, lhs: &Static, rhs: &Static) -> Result<bool, EvalError> {
     if op.is_arithmetic() {
-        return Err(EvalError::ArrayArithmetic);
+        // As Tempo: an array of texts is as little a number as a text is.
+        let numeric = |side: &Static| side.value_type().element().is_numeric();
+        return if numeric(lhs) && numeric(rhs) { Err(EvalError::ArrayArithmetic) } else { Ok(false) };
     }
     let of_pairs: Vec<Static> = match (lhs.elements(), rhs.elements()) {
         (Some(_), Some(_)) => return Err(EvalError::TwoArrays),

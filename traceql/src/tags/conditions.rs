@@ -10,7 +10,7 @@ use crate::{
     eval::turned,
     search::check_query,
     syntax::{
-        BinaryOp, Field, FieldExpr, Intrinsic, Metrics, MetricsExpr, Pipeline, Root, Scope, SpansetExpr, Stage, Static, UnaryOp,
+        BinaryOp, Field, FieldExpr, Intrinsic, Metrics, MetricsExpr, Pipeline, Root, Scope, SpansetExpr, Stage, Static, UnaryOp, parse,
         parse_lenient,
     },
 };
@@ -45,9 +45,14 @@ pub enum Restriction {
 /// The groups of a query; none if it restricts nothing. More groups than [`GROUPS_MAX`] are an error.
 pub fn groups(query: &str) -> Result<Vec<Group>> {
     let query = query.trim();
+    let unfinished = parse(query).is_err();
     let Some(query) = parse_lenient(query).filter(|q| check_query(q).is_ok()) else { return Ok(Vec::new()) };
     let Some(filter) = filter_of(&query.root) else { return Ok(Vec::new()) };
-    let groups = alternatives(filter)?;
+    let says = |alternative: &Alternative| unfinished || alternative.open || !alternative.group.is_empty();
+    let all = alternatives(filter)?;
+    // Of alternatives those of nothing but literals (`|| true`, `|| 1 = 2`) do not count, as in Tempo, if there are others.
+    let some = all.iter().any(says);
+    let groups: Vec<Group> = all.into_iter().filter(|a| !some || says(a)).map(|a| a.group).collect();
     // An unscoped attribute may be on the span or the resource: Tempo gives up on it. An empty group matches all spans.
     let unscoped = |c: &Condition| matches!(&c.field, Field::Attribute(a) if a.scope == Scope::None);
     let useless = groups.iter().any(|g| g.is_empty() || g.iter().any(unscoped));
@@ -70,15 +75,23 @@ fn filter_of(root: &Root) -> Option<&FieldExpr> {
     }
 }
 
+/// One side of an `||`.
+#[derive(Clone, PartialEq)]
+struct Alternative {
+    group: Group,
+    /// Whether it also says something of fields that is no condition.
+    open: bool,
+}
+
 /// The expression as a disjunction of groups.
-fn alternatives(expr: &FieldExpr) -> Result<Vec<Group>> {
-    let bounded = |groups: Vec<Group>| match groups.len() {
+fn alternatives(expr: &FieldExpr) -> Result<Vec<Alternative>> {
+    let bounded = |groups: Vec<Alternative>| match groups.len() {
         0..=GROUPS_MAX => Ok(groups),
         _ => Err(Error::invalid(format!("maximum condition groups reached (limit: {GROUPS_MAX}): use fewer OR conditions in the query"))),
     };
     match expr {
         FieldExpr::Binary { op: BinaryOp::Or, .. } => {
-            let mut all: Vec<Group> = Vec::new();
+            let mut all: Vec<Alternative> = Vec::new();
             for operand in expr.operands(BinaryOp::Or) {
                 for group in alternatives(operand)? {
                     if !all.contains(&group) {
@@ -90,15 +103,23 @@ fn alternatives(expr: &FieldExpr) -> Result<Vec<Group>> {
             Ok(all)
         }
         FieldExpr::Binary { op: BinaryOp::And, .. } => {
-            let mut all: Vec<Group> = vec![Vec::new()];
+            let mut all = vec![Alternative { group: Vec::new(), open: false }];
+            let both = |a: &Alternative, b: &Alternative| Alternative {
+                group: a.group.iter().chain(&b.group).cloned().collect(),
+                open: a.open || b.open,
+            };
             for operand in expr.operands(BinaryOp::And) {
                 let more = alternatives(operand)?;
-                all = all.iter().flat_map(|a| more.iter().map(|b| a.iter().chain(b).cloned().collect())).collect();
+                all = all.iter().flat_map(|a| more.iter().map(move |b| both(a, b))).collect();
                 all = bounded(all)?;
             }
             Ok(all)
         }
-        leaf => Ok(vec![condition(leaf).into_iter().collect()]),
+        leaf => {
+            let condition = condition(leaf);
+            let open = condition.is_none() && !leaf.fields().is_empty();
+            Ok(vec![Alternative { group: condition.into_iter().collect(), open }])
+        }
     }
 }
 
@@ -173,7 +194,6 @@ impl Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::syntax::parse;
 
     #[track_caller]
     fn check(query: &str, expected: &[&str]) {
@@ -204,6 +224,18 @@ mod tests {
         }
         check("{ span.a = 1 && span.b = span.c }", &["span.a = 1"]);
         check("{ span.a = 1 && span.b = }", &["span.a = 1"]);
+    }
+
+    #[test]
+    fn alternatives_of_literals_do_not_count() {
+        for query in
+            ["{ span.a = 1 || true }", "{ false || span.a = 1 }", "{ span.a = 1 || 1 = 2 && true }", "{ span.a = 1 || \"a\" = \"a\" }"]
+        {
+            check(query, &["span.a = 1"]);
+        }
+        check("{ (span.a = 1 || true) && status = error }", &["span.a = 1 && status = error", "status = error"]);
+        check("{ span.a = 1 || span.b > span.c }", &[]);
+        check("{ true || false }", &[]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tracehouse_engine::{Error, Result};
 use super::{BUCKET_LABEL, Histogram, Label, NAME_LABEL, QUANTILE_LABEL, Series, bucket_bound};
 use crate::{
     metrics::time::Intervals,
-    plan::metrics::{Output, decode, float64, int32, int64, key_at},
+    plan::metrics::{Output, decode, encode, float64, int32, int64, key_at},
     spansets::program::finds_nothing,
     syntax::{self, Field, MetricsFn, Static, Type},
 };
@@ -132,7 +132,7 @@ fn plain(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>) -> 
     let blank = vec![if counts { 0.0 } else { f64::NAN }; intervals.count];
     let mut out = Assembled::default();
     let mut numbering = Numbering(HashMap::default());
-    for group in groups {
+    for group in absent_as_text(series, groups) {
         let (at, new) = numbering.number(&group.key);
         if new {
             out.series.push(Series { labels: labels_of(series, &group.key, None)?, values: blank.clone(), exemplars: Vec::new() });
@@ -153,6 +153,38 @@ fn plain(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>) -> 
         out.series.push(Series { labels: labels_of(series, &[], None)?, values: blank, exemplars: Vec::new() });
     }
     Ok(out)
+}
+
+/// Spans that have none of the fields and spans whose first field is the text "nil" have the same labels: they are one series.
+fn absent_as_text(series: &syntax::Series, groups: Vec<Group>) -> Vec<Group> {
+    let key = |first: Static| {
+        let mut bytes = Vec::new();
+        encode(&first, &mut bytes);
+        (1..series.by.len()).for_each(|_| encode(&Static::Nil, &mut bytes));
+        bytes
+    };
+    let (absent, text) = (key(Static::Nil), key(Static::String("nil".into())));
+    if series.by.is_empty() || !groups.iter().any(|g| g.key == absent) || !groups.iter().any(|g| g.key == text) {
+        return groups;
+    }
+    let (moved, mut kept): (Vec<Group>, Vec<Group>) = groups.into_iter().partition(|g| g.key == absent);
+    let mut places: BTreeMap<usize, usize> =
+        kept.iter().enumerate().filter(|(_, g)| g.key == text).map(|(at, g)| (g.interval, at)).collect();
+    for group in moved {
+        let Some(known) = places.get(&group.interval).and_then(|at| kept.get_mut(*at)) else {
+            places.insert(group.interval, kept.len());
+            kept.push(Group { key: text.clone(), ..group });
+            continue;
+        };
+        known.count += group.count;
+        known.value = match series.function {
+            MetricsFn::MinOverTime(_) => known.value.min(group.value),
+            MetricsFn::MaxOverTime(_) => known.value.max(group.value),
+            _ => known.value + group.value,
+        };
+        known.witness = known.witness.or(group.witness);
+    }
+    kept
 }
 
 fn histograms(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>, unit: f64) -> Result<Assembled> {
@@ -283,6 +315,21 @@ mod tests {
             ["span.a=1 [1.0, 0.0, 0.0]", "span.a=`1`,resource.b=`x` [0.0, 2.0, 0.0]", "span.a=`nil` [0.0, 0.0, 3.0]"]
         );
         assert_eq!(run("{} | rate() by (span.a)", vec![]), Vec::<String>::new());
+    }
+
+    /// As Tempo 3.0.3 answers: its label of what is absent is the text "nil".
+    #[test]
+    fn the_text_nil_and_what_is_absent_are_one_series() {
+        let nil = || Static::String("nil".into());
+        let groups = || vec![group(&[Static::Nil], 0, 0, 2, 5.0), group(&[nil()], 0, 0, 1, 3.0), group(&[Static::Nil], 1, 0, 4, 8.0)];
+        assert_eq!(run("{} | count_over_time() by (span.a)", groups()), ["span.a=`nil` [3.0, 4.0, 0.0]"]);
+        assert_eq!(run("{} | max_over_time(span.b) by (span.a)", groups()), ["span.a=`nil` [5.0, 8.0, NaN]"]);
+        assert_eq!(run("{} | avg_over_time(span.b) by (span.a)", groups()), ["span.a=`nil` [2.6666666666666665, 2.0, NaN]"]);
+        let second = vec![group(&[Static::Nil, nil()], 0, 0, 2, 0.0), group(&[Static::Nil, Static::Nil], 0, 0, 1, 0.0)];
+        assert_eq!(
+            run("{} | count_over_time() by (span.a, span.b)", second),
+            ["span.b=`nil` [2.0, 0.0, 0.0]", "span.a=`nil` [1.0, 0.0, 0.0]"]
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Second stages: the largest and smallest series, and comparisons of their values.
 
-use std::cmp::Ordering;
+use std::{borrow::Cow, cmp::Ordering};
 
 use super::{Label, Series, drop_empty};
 use crate::syntax::{BinaryOp, SecondStage, Static};
@@ -40,30 +40,44 @@ fn keep(series: &mut [Series], n: i64, largest: bool) {
     }
 }
 
-/// The order among equal values, as observed of Tempo: label by label, booleans before text before numbers, greater numbers
-/// and smaller texts first.
+/// The order among equal values, as observed of Tempo 3.0.3: label by label, by the text of the value (numbers, booleans and
+/// arrays have none), then by the label's name, then booleans before the empty text before floats before ints before all else, and
+/// greater bits first. What has fewer labels comes first.
 fn tie_order(a: &[Label], b: &[Label]) -> Ordering {
     let rank = |v: &Static| match v {
         Static::Bool(_) => 0,
+        Static::String(_) => 1,
         Static::Float(_) => 2,
         Static::Int(_) => 3,
-        Static::Nil => 4,
-        _ => 1,
+        _ => 4,
     };
-    let values = |a: &Static, b: &Static| match (a, b) {
-        (Static::Int(a), Static::Int(b)) => (*b as u64).cmp(&(*a as u64)),
-        (Static::Float(a), Static::Float(b)) => b.to_bits().cmp(&a.to_bits()),
-        (Static::Bool(a), Static::Bool(b)) => b.cmp(a),
-        (Static::String(a), Static::String(b)) => a.cmp(b),
-        _ => a.to_string().cmp(&b.to_string()),
+    let bits = |v: &Static| match v {
+        Static::Int(v) => *v as u64,
+        Static::Float(v) => v.to_bits(),
+        Static::Bool(v) => u64::from(*v),
+        _ => 0,
     };
-    for (a, b) in a.iter().zip(b) {
-        let order = a.name.cmp(&b.name).then_with(|| rank(&a.value).cmp(&rank(&b.value))).then_with(|| values(&a.value, &b.value));
+    let texts = |a: &Static, b: &Static| text_of(a).cmp(&text_of(b));
+    let values = |a: &Static, b: &Static| rank(a).cmp(&rank(b)).then_with(|| bits(b).cmp(&bits(a)));
+    for nth in 0..a.len().max(b.len()) {
+        let order = match (a.get(nth), b.get(nth)) {
+            (Some(a), Some(b)) => texts(&a.value, &b.value).then_with(|| a.name.cmp(&b.name)).then_with(|| values(&a.value, &b.value)),
+            (Some(_), None) => Ordering::Greater,
+            _ => Ordering::Less,
+        };
         if order.is_ne() {
             return order;
         }
     }
-    a.len().cmp(&b.len())
+    Ordering::Equal
+}
+
+fn text_of(value: &Static) -> Cow<'_, str> {
+    match value {
+        Static::String(text) => Cow::Borrowed(text),
+        Static::Duration(_) | Static::Status(_) | Static::Kind(_) => Cow::Owned(value.to_string()),
+        _ => Cow::Borrowed(""),
+    }
 }
 
 /// Values that do not satisfy the comparison go. A duration is compared in seconds.
@@ -94,6 +108,7 @@ fn compare(series: &mut [Series], op: BinaryOp, literal: &Static) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::syntax::Status;
 
     fn series(label: Static, values: &[f64]) -> Series {
         Series { labels: vec![Label::new("l", label)], values: values.to_vec(), exemplars: Vec::new() }
@@ -127,6 +142,36 @@ mod tests {
         let mixed = vec![text("", &[0.0]), series(Static::Int(7), &[0.0]), series(Static::Bool(true), &[0.0])];
         let top = run(&[SecondStage::TopK(2)], mixed);
         assert_eq!(top.iter().map(|(l, _)| l.as_str()).collect::<Vec<_>>(), ["``", "true"]);
+    }
+
+    /// As Tempo 3.0.3 ranks values of `by (span.mixed)`, and of two fields, where nothing is counted.
+    #[test]
+    fn ties_have_one_order_whatever_the_labels_are() {
+        let label = |name: &str, value: Static| vec![Label::new(name, value)];
+        let text = |t: &str| Static::String(t.into());
+        let ordered = [
+            label("k", Static::Bool(true)),
+            label("k", Static::Bool(false)),
+            label("k", text("")),
+            label("k", Static::Float(-1.5)),
+            label("k", Static::Float(2.5)),
+            label("k", Static::Float(2.0)),
+            label("k", Static::Int(-3)),
+            label("k", Static::Int(3)),
+            label("k", Static::Ints(vec![1, 2])),
+            label("l", Static::Bool(true)),
+            label("k", text("1")),
+            label("l", text("1")),
+            [label("l", text("1")), label("m", Static::Bool(true))].concat(),
+            label("k", Static::Status(Status::Error)),
+            label("k", text("nil")),
+            label("k", text("y")),
+        ];
+        for (at, a) in ordered.iter().enumerate() {
+            for (other, b) in ordered.iter().enumerate() {
+                assert_eq!(tie_order(a, b), at.cmp(&other), "{a:?} {b:?}");
+            }
+        }
     }
 
     #[test]
