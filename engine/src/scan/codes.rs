@@ -28,7 +28,7 @@ impl Codes {
     pub fn packed(codes: ScalarBuffer<u32>, count: usize) -> Self {
         match count {
             0..=0x100 => Self::Bytes(codes.iter().map(|code| *code as u8).collect()),
-            0..=0x1_0000 => Self::Shorts(codes.iter().map(|code| *code as u16).collect()),
+            0x101..=0x1_0000 => Self::Shorts(codes.iter().map(|code| *code as u16).collect()),
             _ => Self::Words(codes),
         }
     }
