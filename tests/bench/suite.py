@@ -31,6 +31,7 @@ def arguments():
     parser.add_argument("--no-duckdb", action="store_true", help="compare answers with DuckDB's but do not time it")
     parser.add_argument("--cold", action="store_true", help="also the first run of a new server with the blocks not in the page cache")
     parser.add_argument("--tempo-blocks", choices=("own", "ours"), default="own", help="whether Tempo takes the spans in itself or reads our blocks")
+    parser.add_argument("--forget", action="store_true", help="our server remembers no columns from query to query")
     parser.add_argument("--fresh", action="store_true", help="make data and blocks anew")
     parser.add_argument("--json", type=pathlib.Path, help="write all figures here")
     parser.add_argument("--compare", type=pathlib.Path, help="an earlier --json: its CPU is shown beside")
@@ -39,6 +40,8 @@ def arguments():
 
 def main():
     args = arguments()
+    if args.forget:
+        os.environ["TRACEHOUSE_ENGINE__COLUMN_CACHE_BYTES"] = "0"
     home.need_packages()
     import flat, measure, report, shapes
     from answers import Window

@@ -126,7 +126,7 @@ impl CachedChunk {
     /// Decodes a loaded column for all spans and remembers it.
     fn decode(&mut self, column: &SpanColumn, passing: Passing) -> Result<Option<CodedColumn>> {
         let found = self.inner.coded_passing(column, passing)?;
-        if self.is_part() || !has_codes(column) {
+        if self.is_part() || !has_codes(column) || !self.inner.is_loaded(column, passing) {
             return Ok(found);
         }
         let passing = if self.inner.loaded.contains(column) { Passing::ANYTHING } else { passing };
@@ -176,7 +176,7 @@ impl SpanChunk for CachedChunk {
 
     async fn excludes(&mut self, column: &SpanColumn, test: &ValueTest<'_>) -> Result<bool> {
         match self.known(column, test.passing) {
-            Some(Known::Codes(known)) => Ok(!test.passes_any(&known.values)?),
+            Some(Known::Codes(known)) => Ok(!test.passes_any(&known.values).await?),
             _ => self.inner.excludes(column, test).await,
         }
     }

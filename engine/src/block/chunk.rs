@@ -320,7 +320,7 @@ impl SpanChunk for RowGroupChunk {
 
     async fn excludes(&mut self, column: &SpanColumn, test: &ValueTest<'_>) -> Result<bool> {
         loop {
-            match excluded(&self.rows, column, test)? {
+            match excluded(&self.rows, column, test).await? {
                 Verdict::Excluded => return Ok(true),
                 Verdict::Possible => return Ok(false),
                 Verdict::Needs(path, range) => self.fetch_dictionaries(vec![(path, range)]).await?,
@@ -383,8 +383,7 @@ impl SpanChunk for RowGroupChunk {
         if self.loaded.contains(column) {
             return self.coded(column);
         }
-        let here = self.in_part.get(column).is_some_and(|here| here.covers(passing));
-        if !here {
+        if !self.is_loaded(column, passing) {
             return Ok(None);
         }
         self.checked_spans(column)?;
@@ -402,8 +401,7 @@ impl SpanChunk for RowGroupChunk {
     }
 
     fn coded_at(&mut self, column: &SpanColumn, passing: Passing, spans: &UInt32Array) -> Result<Option<(ArrayRef, ScalarBuffer<u32>)>> {
-        let here = self.loaded.contains(column) || self.in_part.get(column).is_some_and(|here| here.covers(passing));
-        if here && spans.len() < self.spans / FEW_OF && !self.coded.contains_key(column) {
+        if self.is_loaded(column, passing) && spans.len() < self.spans / FEW_OF && !self.coded.contains_key(column) {
             self.check_inside(spans)?;
             self.checked_spans(column)?;
             if let Some(found) = coded_at(&mut self.rows, column, spans)? {
@@ -463,6 +461,11 @@ impl RowGroupChunk {
             return Err(Error::internal(format!("column {} is used before it is loaded", column.name())));
         }
         self.checked_spans(column)
+    }
+
+    /// Whether a column is loaded, or at least those of its values that are `passing`.
+    pub(super) fn is_loaded(&self, column: &SpanColumn, passing: Passing) -> bool {
+        self.loaded.contains(column) || self.in_part.get(column).is_some_and(|here| here.covers(passing))
     }
 
     pub(super) fn check_inside(&self, spans: &UInt32Array) -> Result<()> {
