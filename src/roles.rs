@@ -170,6 +170,10 @@ fn watch_engine(metrics: &Metrics, engine: Arc<Engine>) {
         let (requests, bytes) = engine.store().counters();
         out.counter("tracehouse_store_requests", "Requests to the block store", requests as f64)?;
         out.counter("tracehouse_store_read_bytes", "Bytes read from the block store", bytes as f64)?;
+        let columns = engine.column_cache();
+        out.counter("tracehouse_column_cache_hits", "Columns that queries asked for and that were remembered", columns.hits as f64)?;
+        out.counter("tracehouse_column_cache_misses", "Columns that were decoded for all spans", columns.misses as f64)?;
+        out.gauge("tracehouse_column_cache_bytes", "Memory for columns that were decoded lately", columns.bytes as f64)?;
         let (skipped, failed) = engine.block_failures().counts();
         let outcome = |name: &str, count: u64| (vec![("outcome", name.to_owned())], count as f64);
         let help = "Blocks that a query could not read, and went without (skipped) or failed (failed)";

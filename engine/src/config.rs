@@ -22,7 +22,8 @@ pub struct Config {
     /// Memory for what says which spans of a block belong together (about five bytes an instrumentation scope), in bytes.
     pub shape_cache_bytes: usize,
     /// Memory for what queries decoded of blocks lately, in bytes: columns as codes (a byte a span where there are no more than 256
-    /// values), durations and start times (8 bytes a span), dictionaries, trace ids. 0 remembers nothing.
+    /// values), durations and start times (8 bytes a span), dictionaries, trace ids, all attributes of a
+    /// scope if `compare()` asks again. 0 remembers nothing.
     pub column_cache_bytes: usize,
     /// Memory for bloom filters of trace ids (`bloom_shard_size_bytes` for each file of a block), in bytes.
     pub bloom_cache_bytes: usize,

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use crate::{
     block::{
-        BlockCache, BlockMeta, BlockReader, CacheSizes, DedicatedColumn, Version, dedicated, vocabulary::VocabularyCache, write_block,
+        BlockCache, BlockMeta, BlockReader, CacheSizes, ColumnCacheStats, DedicatedColumn, Version, dedicated, vocabulary::VocabularyCache,
+        write_block,
     },
     catalog::{BlockList, Catalog, UnreadableBlocks},
     config::Config,
@@ -124,6 +125,11 @@ impl Engine {
     /// Where the blocks live.
     pub fn store(&self) -> &BlockStore {
         &self.store
+    }
+
+    /// What remembering columns of blocks has brought so far.
+    pub fn column_cache(&self) -> ColumnCacheStats {
+        self.cache.column_stats()
     }
 
     /// Blocks that could not be read.

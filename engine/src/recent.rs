@@ -34,6 +34,11 @@ impl<K: Eq + Hash + Clone, V: Clone> Recent<K, V> {
         Self { size_max, inner: Mutex::new(Inner { clock: 0, size: 0, kept: HashMap::new(), by_use: BTreeMap::new() }) }
     }
 
+    /// How much is kept, in the unit of [`Self::put`].
+    pub fn size(&self) -> usize {
+        self.inner.lock().size
+    }
+
     /// The value of a key, if it is known.
     pub fn get(&self, key: &K) -> Option<V> {
         let mut inner = self.inner.lock();
@@ -105,6 +110,7 @@ mod tests {
         assert_eq!((recent.get(&"a"), recent.get(&"b")), (Some(3), Some(2)));
         recent.put("c", 4, 4);
         assert_eq!(["a", "b", "c"].map(|key| recent.get(&key)), [None, Some(2), Some(4)]);
+        assert_eq!(recent.size(), 8);
         let none = Recent::new(0);
         none.put(1, 1, 1);
         assert_eq!(none.get(&1), None);

@@ -29,6 +29,8 @@ pub(super) struct CachedChunk {
     inner: RowGroupChunk,
     /// Columns that were remembered when they were asked for first, with the values that are there.
     known: HashMap<SpanColumn, Vec<(Passing, Known)>>,
+    /// Sets of attributes that were remembered when they were asked for.
+    attributes: Vec<(AttributeScope, Arc<CodedAttributes>)>,
     columns_cached: u64,
 }
 
@@ -46,7 +48,7 @@ fn is_numbers(column: &SpanColumn) -> bool {
 
 impl CachedChunk {
     pub fn new(inner: RowGroupChunk) -> Self {
-        Self { inner, known: HashMap::new(), columns_cached: 0 }
+        Self { inner, known: HashMap::new(), attributes: Vec::new(), columns_cached: 0 }
     }
 
     fn remembered(&self, column: &SpanColumn, passing: Passing) -> Option<(Passing, Remembered)> {
@@ -72,14 +74,31 @@ impl CachedChunk {
             _ => return None,
         };
         self.columns_cached += 1;
+        self.inner.rows.cache().count_hit();
         self.known.entry(column.clone()).or_default().push((passing, known.clone()));
         Some(known)
     }
 
     /// These columns without those that are remembered.
     fn unknown<'a>(&mut self, columns: impl Iterator<Item = (&'a SpanColumn, Passing)>) -> Vec<(SpanColumn, Passing)> {
-        let unknown = columns.filter(|(column, passing)| self.known(column, *passing).is_none());
+        let unknown = columns.filter(|(column, passing)| !self.knows_attributes(column) && self.known(column, *passing).is_none());
         unknown.map(|(column, passing)| (column.clone(), passing)).collect()
+    }
+
+    /// Whether a column is the attributes of a scope, and these are remembered.
+    fn knows_attributes(&mut self, column: &SpanColumn) -> bool {
+        let SpanColumn::Attributes(scope) = column else { return false };
+        if self.is_part() {
+            return false;
+        }
+        if self.attributes.iter().any(|(known, _)| known == scope) {
+            return true;
+        }
+        let Some(found) = self.inner.rows.cache().attributes(self.inner.rows.place(), *scope) else { return false };
+        self.columns_cached += 1;
+        self.inner.rows.cache().count_hit();
+        self.attributes.push((*scope, found));
+        true
     }
 
     fn is_part(&self) -> bool {
@@ -234,7 +253,15 @@ impl SpanChunk for CachedChunk {
     }
 
     fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {
-        self.inner.attributes(scope)
+        if self.is_part() {
+            return self.inner.attributes(scope);
+        }
+        if let Some((_, known)) = self.attributes.iter().find(|(known, _)| *known == scope) {
+            return Ok(known.clone());
+        }
+        let found = self.inner.attributes(scope)?;
+        self.inner.rows.cache().put_attributes(self.inner.rows.place(), scope, &found);
+        Ok(found)
     }
 
     async fn traces(&mut self) -> Result<Option<ChunkTraces>> {
@@ -252,6 +279,11 @@ impl SpanChunk for CachedChunk {
     }
 
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {
+        if let SpanColumn::Attributes(scope) = column
+            && let Some((_, known)) = self.attributes.iter().find(|(known, _)| known == scope)
+        {
+            return known.lists(selection, self.inner.spans);
+        }
         match self.known(column, Passing::ANYTHING) {
             Some(Known::Codes(known)) => Ok(take(&known.values, &UInt32Array::new(self.codes(&known, selection)?, None), None)?),
             Some(Known::Values(values)) => Ok(match self.places(selection)? {

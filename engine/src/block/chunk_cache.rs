@@ -2,13 +2,18 @@
 //! values), numbers, dictionaries, trace ids. Dashboards ask the same few columns of the same blocks over and over, with ever
 //! other conditions.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use arrow::array::{Array, ArrayRef, StringArray};
 use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{
     recent::Recent,
-    scan::{ChunkTraces, CodedColumn, Passing, SpanColumn},
+    scan::{AttributeScope, ChunkTraces, CodedAttributes, CodedColumn, Passing, SpanColumn},
     trace::TraceId,
 };
 
@@ -25,6 +30,8 @@ enum What {
     /// The dictionary of a leaf.
     Dictionary(String),
     Traces,
+    /// All attributes of a scope.
+    Attributes(AttributeScope),
 }
 
 #[derive(Clone, Debug)]
@@ -32,6 +39,8 @@ enum Entry {
     Column(Remembered),
     Dictionary(Bytes, StringArray),
     Traces(ChunkTraces),
+    /// Nothing if they were asked for once.
+    Attributes(Option<Arc<CodedAttributes>>),
 }
 
 /// What is remembered of a column.
@@ -49,17 +58,43 @@ pub(super) enum Remembered {
 
 /// What is remembered of row groups: what was used lately.
 #[derive(Debug)]
-pub(super) struct ChunkCache(Recent<(Place, What), Entry>);
+pub(super) struct ChunkCache {
+    kept: Recent<(Place, What), Entry>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// What remembering columns brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ColumnCacheStats {
+    /// Columns of chunks that were remembered when a query asked for them.
+    pub hits: u64,
+    /// Columns of chunks that were decoded for all spans, since they were not.
+    pub misses: u64,
+    /// What is kept, in bytes.
+    pub bytes: u64,
+}
 
 impl ChunkCache {
     /// A cache of at most so many bytes.
     pub fn new(bytes: usize) -> Self {
-        Self(Recent::new(bytes))
+        Self { kept: Recent::new(bytes), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+    }
+
+    /// Notes that a remembered column is used.
+    pub fn count_hit(&self) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What it has brought so far.
+    pub fn stats(&self) -> ColumnCacheStats {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ColumnCacheStats { hits: count(&self.hits), misses: count(&self.misses), bytes: self.kept.size() as u64 }
     }
 
     /// What is known of a column in which at least the `passing` values are, and which of them are.
     pub fn column(&self, place: Place, column: &SpanColumn, passing: Passing) -> Option<(Passing, Remembered)> {
-        let of = |passing| match self.0.get(&(place, What::Column(column.clone(), passing)))? {
+        let of = |passing| match self.kept.get(&(place, What::Column(column.clone(), passing)))? {
             Entry::Column(known) => Some((passing, known)),
             _ => None,
         };
@@ -77,12 +112,15 @@ impl ChunkCache {
             Remembered::Codes(coded) => coded.codes.size() + coded.values.get_array_memory_size(),
             Remembered::Values(values) => values.get_array_memory_size(),
         };
+        if let Remembered::Codes(_) | Remembered::Values(_) = &known {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+        }
         self.put(place, What::Column(column.clone(), passing), Entry::Column(known), size);
     }
 
     /// The dictionary of a leaf: its page as it is stored, and what is in it.
     pub fn dictionary(&self, place: Place, path: &str) -> Option<(Bytes, StringArray)> {
-        match self.0.get(&(place, What::Dictionary(path.to_owned())))? {
+        match self.kept.get(&(place, What::Dictionary(path.to_owned())))? {
             Entry::Dictionary(page, texts) => Some((page, texts)),
             _ => None,
         }
@@ -98,7 +136,7 @@ impl ChunkCache {
 
     /// The traces of a row group.
     pub fn traces(&self, place: Place) -> Option<ChunkTraces> {
-        match self.0.get(&(place, What::Traces))? {
+        match self.kept.get(&(place, What::Traces))? {
             Entry::Traces(traces) => Some(traces),
             _ => None,
         }
@@ -110,19 +148,33 @@ impl ChunkCache {
         self.put(place, What::Traces, Entry::Traces(traces.clone()), size);
     }
 
+    /// The attributes of a scope.
+    pub fn attributes(&self, place: Place, scope: AttributeScope) -> Option<Arc<CodedAttributes>> {
+        match self.kept.get(&(place, What::Attributes(scope)))? {
+            Entry::Attributes(known) => known,
+            _ => None,
+        }
+    }
+
+    /// Remembers the attributes of a scope, if they are asked for again: they are much (8 bytes for each of a span), and one question
+    /// should not make others forgotten.
+    pub fn put_attributes(&self, place: Place, scope: AttributeScope, found: &Arc<CodedAttributes>) {
+        let what = What::Attributes(scope);
+        let again = self.kept.get(&(place, what.clone())).is_some();
+        let size = if again { found.size() } else { 0 };
+        self.put(place, what, Entry::Attributes(again.then(|| found.clone())), size);
+    }
+
     fn put(&self, place: Place, what: What, entry: Entry, size: usize) {
-        self.0.put((place, what), entry, ENTRY_BYTES + size);
+        self.kept.put((place, what), entry, ENTRY_BYTES + size);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::Int64Array;
 
     use super::*;
-    use crate::scan::AttributeScope;
 
     const PLACE: Place = (Uuid::nil(), 0);
 
@@ -146,6 +198,19 @@ mod tests {
     }
 
     #[test]
+    fn attributes_are_kept_when_they_are_asked_for_again() {
+        let cache = ChunkCache::new(100_000);
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..3));
+        let found = Arc::new(CodedAttributes { attributes: values, things: vec![0, 1], codes: vec![2, 0], starts: None });
+        let is_here = || cache.attributes(PLACE, AttributeScope::Span).is_some();
+        for due in [false, true, true] {
+            cache.put_attributes(PLACE, AttributeScope::Span, &found);
+            assert_eq!(is_here(), due);
+        }
+        assert!(cache.attributes(PLACE, AttributeScope::Resource).is_none());
+    }
+
+    #[test]
     fn what_is_larger_than_the_bound_is_not_kept() {
         let cache = ChunkCache::new(ENTRY_BYTES + 1000);
         let put = |values| cache.put_column(PLACE, &SpanColumn::Place, Passing::ANYTHING, Remembered::Values(values));
@@ -154,5 +219,9 @@ mod tests {
         assert!(!is_here());
         put(Arc::new(Int64Array::from_iter_values(0..10)));
         assert!(is_here());
+        cache.count_hit();
+        let stats = cache.stats();
+        assert_eq!((stats.hits, stats.misses), (1, 2));
+        assert!(stats.bytes > ENTRY_BYTES as u64 + 80);
     }
 }

@@ -51,6 +51,7 @@ pub mod vocabulary;
 mod writer;
 
 pub use bloom::{Bloom, BloomShard, shard_of};
+pub use chunk_cache::ColumnCacheStats;
 pub use dedicated::{DedicatedColumns, DedicatedSetting};
 pub use meta::{BlockMeta, DedicatedColumn, DedicatedScope, DedicatedType};
 pub use reader::{BlockCache, BlockReader, CacheSizes};

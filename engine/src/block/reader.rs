@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     bloom::BloomShard,
     chunk::RowGroupSource,
-    chunk_cache::ChunkCache,
+    chunk_cache::{ChunkCache, ColumnCacheStats},
     leaves::Leaves,
     page_index::{IndexBytes, expected_bytes, index_ranges},
     promoted::{Promoted, promoted},
@@ -66,6 +66,11 @@ impl BlockCache {
             chunks: ChunkCache::new(sizes.column_bytes),
             blooms: Recent::new(sizes.bloom_bytes),
         }
+    }
+
+    /// What remembering columns has brought so far.
+    pub fn column_stats(&self) -> ColumnCacheStats {
+        self.chunks.stats()
     }
 }
 

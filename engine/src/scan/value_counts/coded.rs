@@ -31,6 +31,12 @@ pub struct CodedAttributes {
 }
 
 impl CodedAttributes {
+    /// Its size in memory in bytes.
+    pub fn size(&self) -> usize {
+        let starts = self.starts.as_ref().map_or(0, |starts| starts.len());
+        size_of::<u32>() * (self.things.len() + self.codes.len() + starts) + self.attributes.get_array_memory_size()
+    }
+
     /// Counts the spans with each attribute by group: an array of [`value_counts_type`](super::value_counts_type), one entry a
     /// group. `group_of` has the group of each span, or [`NO_GROUP`].
     pub(in super::super) fn count(&self, group_of: &[u32], groups: usize) -> Result<ArrayRef> {
