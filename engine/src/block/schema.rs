@@ -41,7 +41,7 @@ const PAGE_BYTES: usize = 256 * 1024;
 /// time that a lookup takes goes into pages of which it needs one row (docs/benchmarks.md).
 const PAGE_ENTRIES: f64 = 8192.0;
 
-/// The same of generic attributes, which scans read whole: with half as many a scan of their values takes 15 % longer.
+/// The same of generic attributes, which scans read whole: half as many take a scan of their values 8 to 14 % longer.
 const GENERIC_PAGE_ENTRIES: f64 = 32_768.0;
 
 /// Rows of a page of trace ids: one page is read to find out which row a trace has.
@@ -218,8 +218,8 @@ fn is_generic(path: &[String]) -> bool {
     path.iter().rev().skip(1).any(|part| part == "Attrs")
 }
 
-/// Whether a leaf holds a part of spans as they came in, not what was derived of them. Start times are left out, too: in a page of a
-/// quarter of their bytes zstd packs the digits that it can make nothing of all the same, which doubles what decoding them takes.
+/// Whether a leaf holds a part of spans as they came in, not what was derived of them. Start times are left out, too: metrics read
+/// them whole.
 fn is_of_spans(path: &[String]) -> bool {
     let others = ["ParentID", "NestedSetLeft", "NestedSetRight", "ChildCount", "StartTimeUnixNano"];
     let name = path.last().map_or("", String::as_str);
