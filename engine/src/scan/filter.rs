@@ -34,11 +34,8 @@ use crate::{clock, error::Result};
 
 /// The most pairs of values that a condition on two columns is asked of.
 const PAIRS_MAX: usize = 16 * 1024;
-/// A condition is asked of so many rows at first (of fewer if its text is long), and then of as many at a time as it manages in
-/// [`SLICE_TIME`].
+/// A condition is asked of so many rows at first, and then of as many at a time as it manages in [`SLICE_TIME`].
 const FIRST_SLICE: usize = 64;
-/// The text of a condition that is asked of one row at first, in bytes.
-const LONG_TEXT: usize = 16 * 1024;
 const SLICE_TIME: Duration = Duration::from_millis(10);
 /// If fewer than one in this many spans is left, a condition is asked of those only.
 const FEW_SPANS: usize = 8;
@@ -81,8 +78,6 @@ struct Condition {
     columns: Vec<SpanColumn>,
     passing: Passing,
     comparison: Option<Comparison>,
-    /// Of how many rows it is asked at first.
-    first_slice: usize,
     /// A test of places, which tell the spans themselves.
     places: Option<Arc<dyn SpanTest>>,
 }
@@ -150,7 +145,6 @@ impl Condition {
             places: test.map(|filter| filter.test()).filter(|test| test.places().is_some()).cloned(),
             passing: test.map_or(Passing::ANYTHING, |filter| filter.test().passing()),
             comparison: Comparison::of(&columns, expr),
-            first_slice: test.map_or(FIRST_SLICE, |f| (LONG_TEXT / f.test().name().len().max(1)).clamp(1, FIRST_SLICE)),
             columns,
         })
     }
@@ -223,7 +217,7 @@ impl Condition {
 
     /// Asks of some rows at a time: between them the query can be stopped.
     async fn evaluate(&self, arrays: Vec<ArrayRef>, rows: usize) -> Result<BooleanArray> {
-        let mut slice = self.first_slice;
+        let mut slice = FIRST_SLICE;
         if rows <= slice {
             return self.evaluate_at_once(arrays, rows);
         }
