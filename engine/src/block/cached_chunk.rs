@@ -195,7 +195,7 @@ impl SpanChunk for CachedChunk {
 
     async fn excludes(&mut self, column: &SpanColumn, test: &ValueTest<'_>) -> Result<bool> {
         match self.known(column, test.passing) {
-            Some(Known::Codes(known)) => Ok(!test.passes_any(&known.values).await?),
+            Some(Known::Codes(known)) => Ok(!test.passes_any(&known.values)?),
             _ => self.inner.excludes(column, test).await,
         }
     }

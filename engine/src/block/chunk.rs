@@ -320,7 +320,7 @@ impl SpanChunk for RowGroupChunk {
 
     async fn excludes(&mut self, column: &SpanColumn, test: &ValueTest<'_>) -> Result<bool> {
         loop {
-            match excluded(&self.rows, column, test).await? {
+            match excluded(&self.rows, column, test)? {
                 Verdict::Excluded => return Ok(true),
                 Verdict::Possible => return Ok(false),
                 Verdict::Needs(path, range) => self.fetch_dictionaries(vec![(path, range)]).await?,

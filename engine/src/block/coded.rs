@@ -233,7 +233,7 @@ pub(super) fn dictionaries(rows: &Rows, column: &SpanColumn) -> Vec<String> {
 }
 
 /// Whether dictionaries and statistics exclude that any span passes a test.
-pub(super) async fn excluded(rows: &Rows, column: &SpanColumn, test: &ValueTest<'_>) -> Result<Verdict> {
+pub(super) fn excluded(rows: &Rows, column: &SpanColumn, test: &ValueTest<'_>) -> Result<Verdict> {
     if legacy::leaves(rows, column).is_some() {
         return Ok(Verdict::Possible);
     }
@@ -241,15 +241,15 @@ pub(super) async fn excluded(rows: &Rows, column: &SpanColumn, test: &ValueTest<
         SpanColumn::Field(field) => {
             let Some((leaf, _)) = text_leaf(*field) else { return Ok(Verdict::Possible) };
             match dictionary(rows, leaf)? {
-                Known::Entries(entries) => passes(test, field_values(*field, &entries)?).await,
+                Known::Entries(entries) => passes(test, field_values(*field, &entries)?),
                 Known::Unknown => Ok(Verdict::Possible),
                 Known::Needs(verdict) => Ok(verdict),
             }
         }
-        SpanColumn::Attribute { scope, key } if !scope.is_repeated() => attribute_excluded(rows, *scope, key, test).await,
+        SpanColumn::Attribute { scope, key } if !scope.is_repeated() => attribute_excluded(rows, *scope, key, test),
         SpanColumn::AttributeJson { scope, key } => {
             // Where nothing has the attribute all have the same text.
-            match test.passes_any(&attribute_json::none()).await? {
+            match test.passes_any(&attribute_json::none())? {
                 true => Ok(Verdict::Possible),
                 false => absent(rows, *scope, key),
             }
@@ -258,8 +258,8 @@ pub(super) async fn excluded(rows: &Rows, column: &SpanColumn, test: &ValueTest<
     }
 }
 
-async fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test: &ValueTest<'_>) -> Result<Verdict> {
-    if test.passing.absent && test.passes_any(&new_null_array(&any_value_type(), 1)).await? {
+fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test: &ValueTest<'_>) -> Result<Verdict> {
+    if test.passing.absent && test.passes_any(&new_null_array(&any_value_type(), 1))? {
         return Ok(Verdict::Possible);
     }
     let mut columns: Vec<(&str, bool)> =
@@ -270,7 +270,7 @@ async fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test:
     for (path, int) in columns {
         let verdict = match int {
             true if test.passing.ints && !rows.is_empty(path)? => Verdict::Possible,
-            false if test.passing.strings => texts_excluded(rows, path, test).await?,
+            false if test.passing.strings => texts_excluded(rows, path, test)?,
             _ => Verdict::Excluded,
         };
         if !matches!(verdict, Verdict::Excluded) {
@@ -287,7 +287,7 @@ async fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test:
             return Ok(Verdict::Possible);
         }
     }
-    if test.passing.strings { texts_excluded(rows, &value_leaf(scope, "Value"), test).await } else { Ok(Verdict::Excluded) }
+    if test.passing.strings { texts_excluded(rows, &value_leaf(scope, "Value"), test) } else { Ok(Verdict::Excluded) }
 }
 
 /// Whether nothing has an attribute, and so no test passes.
@@ -309,20 +309,20 @@ fn absent(rows: &Rows, scope: AttributeScope, key: &str) -> Result<Verdict> {
 }
 
 /// Whether no text of a leaf passes a test of attribute values.
-async fn texts_excluded(rows: &Rows, path: &str, test: &ValueTest<'_>) -> Result<Verdict> {
+fn texts_excluded(rows: &Rows, path: &str, test: &ValueTest<'_>) -> Result<Verdict> {
     match dictionary(rows, path)? {
         Known::Entries(texts) => {
             // The first is NULL, which was asked about already.
             let values = any_texts(&texts)?.into_array()?;
-            passes(test, values.slice(1, values.len() - 1)).await
+            passes(test, values.slice(1, values.len() - 1))
         }
         Known::Unknown => Ok(Verdict::Possible),
         Known::Needs(verdict) => Ok(verdict),
     }
 }
 
-async fn passes(test: &ValueTest<'_>, values: ArrayRef) -> Result<Verdict> {
-    Ok(if test.passes_any(&values).await? { Verdict::Possible } else { Verdict::Excluded })
+fn passes(test: &ValueTest<'_>, values: ArrayRef) -> Result<Verdict> {
+    Ok(if test.passes_any(&values)? { Verdict::Possible } else { Verdict::Excluded })
 }
 
 /// What can be known of a leaf's dictionary.

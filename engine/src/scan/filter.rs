@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use arrow::{
@@ -30,13 +29,10 @@ use super::{
     interval::ROUNDED_SECONDS,
     span_filter::{Passing, SpanFilter, SpanTest},
 };
-use crate::{clock, error::Result};
+use crate::error::Result;
 
 /// The most pairs of values that a condition on two columns is asked of.
 const PAIRS_MAX: usize = 16 * 1024;
-/// A condition is asked of so many rows at first, and then of as many at a time as it manages in [`SLICE_TIME`].
-const FIRST_SLICE: usize = 64;
-const SLICE_TIME: Duration = Duration::from_millis(10);
 /// If fewer than one in this many spans is left, a condition is asked of those only.
 const FEW_SPANS: usize = 8;
 
@@ -53,19 +49,19 @@ pub struct ValueTest<'a> {
 
 impl ValueTest<'_> {
     /// Whether one of these values of the column passes.
-    pub async fn passes_any(&self, values: &ArrayRef) -> Result<bool> {
+    pub fn passes_any(&self, values: &ArrayRef) -> Result<bool> {
         if values.is_empty() {
             return Ok(false);
         }
-        Ok(self.verdicts(values).await.is_none_or(|verdicts| verdicts.true_count() > 0))
+        Ok(self.verdicts(values).is_none_or(|verdicts| verdicts.true_count() > 0))
     }
 
     /// Which of these values of the column pass. Values that no span has may make the condition fail: then nothing is known.
-    pub async fn verdicts(&self, values: &ArrayRef) -> Option<BooleanArray> {
+    pub fn verdicts(&self, values: &ArrayRef) -> Option<BooleanArray> {
         let others = |c: &SpanColumn| new_null_array(&c.data_type(), values.len());
         let arrays = self.condition.columns.iter().enumerate();
         let arrays = arrays.map(|(i, c)| if i == self.column { values.clone() } else { others(c) }).collect();
-        self.condition.evaluate(arrays, values.len()).await.ok()
+        self.condition.evaluate(arrays, values.len()).ok()
     }
 }
 
@@ -215,30 +211,7 @@ impl Condition {
         if self.columns.len() == 1 && !self.passing.absent { self.passing } else { Passing::ANYTHING }
     }
 
-    /// Asks of some rows at a time: between them the query can be stopped.
-    async fn evaluate(&self, arrays: Vec<ArrayRef>, rows: usize) -> Result<BooleanArray> {
-        let mut slice = FIRST_SLICE;
-        if rows <= slice {
-            return self.evaluate_at_once(arrays, rows);
-        }
-        let mut verdicts = BooleanBufferBuilder::new(rows);
-        while verdicts.len() < rows {
-            let (at, began) = (verdicts.len(), clock::now());
-            let count = slice.min(rows - at);
-            let some = arrays.iter().map(|array| array.slice(at, count)).collect();
-            verdicts.append_buffer(self.evaluate_at_once(some, count)?.values());
-            let took = began.elapsed();
-            slice = match took {
-                _ if took < SLICE_TIME / 8 => slice * 4,
-                _ if took > SLICE_TIME => (slice / 2).max(1),
-                _ => slice,
-            };
-            tokio::task::yield_now().await;
-        }
-        Ok(BooleanArray::new(verdicts.finish(), None))
-    }
-
-    fn evaluate_at_once(&self, arrays: Vec<ArrayRef>, rows: usize) -> Result<BooleanArray> {
+    fn evaluate(&self, arrays: Vec<ArrayRef>, rows: usize) -> Result<BooleanArray> {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         // What a dictionary holds may be NULL where no span's value is.
         let fields = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
@@ -257,66 +230,63 @@ impl Condition {
         if let Some(rounded) = self.rounded(chunk) {
             chunk.load(std::slice::from_ref(&rounded)).await?;
             if let Some(ends) = chunk.coded(&rounded)? {
-                return Ok(and(ends.spans_where(&self.evaluate(vec![ends.values.clone()], ends.values.len()).await?), before));
+                return Ok(and(ends.spans_where(&self.evaluate(vec![ends.values.clone()], ends.values.len())?), before));
             }
         }
         let few = |before: &&BooleanBuffer| before.count_set_bits() < chunk.span_count() / FEW_SPANS;
         if let Some(few) = before.filter(few)
-            && let Some(mask) = self.spans_of_few(chunk, few).await?
+            && let Some(mask) = self.spans_of_few(chunk, few)?
         {
             return Ok(mask);
         }
         // Values that no span has may make the condition fail: then it is asked of spans.
-        if let Some(Ok(mask)) = self.spans_by_code(chunk).await? {
+        if let Some(Ok(mask)) = self.spans_by_code(chunk)? {
             return Ok(and(mask, before));
         }
         chunk.load(&self.columns).await?;
         match before {
-            Some(before) if before.count_set_bits() < chunk.span_count() / FEW_SPANS => self.spans_of(chunk, before).await,
-            Some(before) => match self.spans_of_all(chunk).await {
+            Some(before) if before.count_set_bits() < chunk.span_count() / FEW_SPANS => self.spans_of(chunk, before),
+            Some(before) => match self.spans_of_all(chunk) {
                 Ok(mask) => Ok(&mask & before),
-                Err(_) => self.spans_of(chunk, before).await,
+                Err(_) => self.spans_of(chunk, before),
             },
-            None => self.spans_of_all(chunk).await,
+            None => self.spans_of_all(chunk),
         }
     }
 
     /// Asks of the values that one or two columns have; `None` if they have too many.
-    async fn spans_by_code(&self, chunk: &mut dyn SpanChunk) -> Result<Option<Result<BooleanBuffer>>> {
+    fn spans_by_code(&self, chunk: &mut dyn SpanChunk) -> Result<Option<Result<BooleanBuffer>>> {
         Ok(match &self.columns[..] {
-            [column] => match chunk.coded_passing(column, self.needs())? {
-                Some(coded) => {
-                    let verdicts = self.evaluate(vec![coded.values.clone()], coded.values.len()).await;
-                    Some(verdicts.map(|verdicts| coded.spans_where(&verdicts)))
-                }
-                None => None,
-            },
+            [column] => chunk.coded_passing(column, self.needs())?.map(|coded| {
+                let verdicts = self.evaluate(vec![coded.values.clone()], coded.values.len())?;
+                Ok(coded.spans_where(&verdicts))
+            }),
             [first, second] => {
                 let (Some(first), Some(second)) = (chunk.coded(first)?, chunk.coded(second)?) else { return Ok(None) };
                 if first.values.len().saturating_mul(second.values.len()) > PAIRS_MAX {
                     return Ok(None);
                 }
                 let pairs = first.pairs_with(&second)?;
-                Some(self.evaluate(pairs.values.to_vec(), pairs.count).await.map(|verdicts| pairs.spans_where(&verdicts)))
+                Some(self.evaluate(pairs.values.to_vec(), pairs.count).map(|verdicts| pairs.spans_where(&verdicts)))
             }
             _ => None,
         })
     }
 
-    async fn spans_of_all(&self, chunk: &mut dyn SpanChunk) -> Result<BooleanBuffer> {
+    fn spans_of_all(&self, chunk: &mut dyn SpanChunk) -> Result<BooleanBuffer> {
         let arrays = self.columns.iter().map(|c| chunk.column(c, None)).collect::<Result<Vec<_>>>()?;
-        Ok(self.evaluate(arrays, chunk.span_count()).await?.values().clone())
+        Ok(self.evaluate(arrays, chunk.span_count())?.values().clone())
     }
 
-    async fn spans_of(&self, chunk: &mut dyn SpanChunk, some: &BooleanBuffer) -> Result<BooleanBuffer> {
+    fn spans_of(&self, chunk: &mut dyn SpanChunk, some: &BooleanBuffer) -> Result<BooleanBuffer> {
         let some: UInt32Array = some.set_indices().map(|i| i as u32).collect::<Vec<_>>().into();
         let arrays = self.columns.iter().map(|c| chunk.column(c, Some(&some))).collect::<Result<Vec<_>>>()?;
-        let verdicts = self.evaluate(arrays, some.len()).await?;
+        let verdicts = self.evaluate(arrays, some.len())?;
         Ok(mask_of(chunk.span_count(), verdicts.values().set_indices().map(|i| some.value(i))))
     }
 
     /// Asks of few spans, whose columns all have codes, without looking at the others; `None` if one has none.
-    async fn spans_of_few(&self, chunk: &mut dyn SpanChunk, few: &BooleanBuffer) -> Result<Option<BooleanBuffer>> {
+    fn spans_of_few(&self, chunk: &mut dyn SpanChunk, few: &BooleanBuffer) -> Result<Option<BooleanBuffer>> {
         let few: UInt32Array = few.set_indices().map(|i| i as u32).collect::<Vec<_>>().into();
         let mut coded = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
@@ -325,13 +295,13 @@ impl Condition {
         }
         if let [(values, codes)] = &coded[..]
             && values.len() < few.len()
-            && let Ok(verdicts) = self.evaluate(vec![values.clone()], values.len()).await
+            && let Ok(verdicts) = self.evaluate(vec![values.clone()], values.len())
         {
             let passing = few.values().iter().zip(codes.iter()).filter(|(_, code)| verdicts.value(**code as usize));
             return Ok(Some(mask_of(chunk.span_count(), passing.map(|(span, _)| *span))));
         }
         let arrays = coded.into_iter().map(|(values, codes)| Ok(take(&values, &UInt32Array::new(codes, None), None)?));
-        let verdicts = self.evaluate(arrays.collect::<Result<_>>()?, few.len()).await?;
+        let verdicts = self.evaluate(arrays.collect::<Result<_>>()?, few.len())?;
         Ok(Some(mask_of(chunk.span_count(), verdicts.values().set_indices().map(|i| few.value(i)))))
     }
 }
