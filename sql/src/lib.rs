@@ -3,6 +3,7 @@
 
 mod admission;
 mod attribute_rule;
+mod built;
 mod config;
 mod functions;
 mod guard;

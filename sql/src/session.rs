@@ -32,6 +32,7 @@ use tracehouse_engine::{
 use crate::{
     admission::{Admission, AdmissionStats},
     attribute_rule::AttributesByKey,
+    built::for_built_plans,
     config::Config,
     functions, guard, placeholders,
     query::{Admitted, BoundedRows, Execution},
@@ -69,6 +70,8 @@ pub struct Sessions {
     engine: Arc<Engine>,
     config: Arc<Config>,
     template: Arc<SessionState>,
+    /// For plans that come ready built.
+    built: Arc<SessionState>,
     extensions: Arc<[Arc<dyn SessionExtension>]>,
     admission: Arc<Admission>,
     /// The query these sessions belong to.
@@ -114,6 +117,7 @@ impl Sessions {
         Ok(Self {
             engine,
             config: Arc::new(config),
+            built: Arc::new(for_built_plans(&template)),
             template: Arc::new(template),
             extensions: extensions.sessions.into(),
             admission,
@@ -200,10 +204,10 @@ impl Sessions {
     }
 
     /// Makes a plan ready to run that was built over [`Self::spans_table`]: nothing in it has to be looked up by name, so it takes
-    /// no session.
+    /// no session. It may filter, project, aggregate, sort, limit and unite, but not join.
     pub async fn prepare(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
         guard::check_plan(plan)?;
-        Ok(self.template.create_physical_plan(plan).await?)
+        Ok(self.built.create_physical_plan(plan).await?)
     }
 
     /// Starts a plan.
