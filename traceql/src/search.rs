@@ -5,7 +5,7 @@ use tracehouse_engine::{Error, ErrorKind, Result, TenantId};
 use tracehouse_sql::Sessions;
 
 use crate::{
-    eval::{Regexes, compile_regex},
+    eval::{Regexes, check_regex, compile_regex},
     growing::{ANSWER, run},
     jobs::Progress,
     plan::{Condition, SearchPlan, plan_search, whole_traces},
@@ -30,13 +30,13 @@ pub struct SearchRequest {
 /// Parses and checks a query.
 pub fn parse(text: &str) -> Result<Query> {
     let query = syntax::parse(text).map_err(|e| syntax_error(text, &e))?;
-    syntax::check(&query, &|pattern| compile_regex(pattern).map(drop)).map_err(|e| syntax_error(text, &e))?;
+    syntax::check(&query, &check_regex).map_err(|e| syntax_error(text, &e))?;
     Ok(query)
 }
 
 /// Checks a query that was read from something else than the text it was sent as.
 pub fn check_query(query: &Query) -> Result<()> {
-    syntax::check(query, &|pattern| compile_regex(pattern).map(drop)).map_err(|e| syntax_error(&query.to_string(), &e))
+    syntax::check(query, &check_regex).map_err(|e| syntax_error(&query.to_string(), &e))
 }
 
 /// The first line says what is wrong and where; below it stand the line of the text and a caret.

@@ -25,9 +25,15 @@ use crate::syntax::{
 /// The compiled regular expressions of a query, by their text.
 pub type Regexes = HashMap<String, Regex>;
 
+/// Whether a text is a regular expression. It may still be too large to be compiled.
+pub fn check_regex(pattern: &str) -> Result<(), String> {
+    regex_syntax::parse(pattern).map(drop).map_err(|e| e.to_string())
+}
+
 /// Compiles a TraceQL regular expression: RE2 syntax, anchored at both ends, `.` matches line breaks.
 pub fn compile_regex(pattern: &str) -> Result<Regex, String> {
-    Regex::new(pattern).map_err(|e| e.to_string())?;
+    // Anchored, `a)|(b` would be one.
+    check_regex(pattern)?;
     Regex::new(&format!("^(?s:{pattern})$")).map_err(|e| e.to_string())
 }
 
