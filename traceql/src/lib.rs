@@ -26,6 +26,7 @@ pub mod syntax;
 pub mod table;
 pub mod tags;
 pub mod trace;
+mod turns;
 
 pub use api::{Api, StreamingQuerier, querier_router, router};
 pub use config::Config;

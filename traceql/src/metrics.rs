@@ -24,7 +24,7 @@ use crate::{
         whole_traces,
     },
     result::{
-        metrics::{Assembled, Group, InstantResponse, Operand, RangeResponse, Series, apply, assemble, combine, groups_of},
+        metrics::{Assembled, GROUPS_AT_ONCE, Group, InstantResponse, Operand, RangeResponse, Series, apply, assemble, combine, groups_of},
         search::SearchMetrics,
     },
     search::parse,
@@ -291,8 +291,8 @@ impl<'a> Run<'a> {
             (None, Some(jobs)) => self.groups_of_jobs(series, jobs).await?,
             (None, None) => self.groups(self.sessions, series).await?,
         };
-        let _memory = self.room_for(&groups)?;
-        let Assembled { series: mut found, groups } = assemble(series, &self.intervals, groups)?;
+        let _memory = self.room_for(&groups).await?;
+        let Assembled { series: mut found, groups } = assemble(series, &self.intervals, groups).await?;
         if self.exemplars > 0 {
             self.exemplars(series, &mut found, &groups).await?;
         }
@@ -309,9 +309,13 @@ impl<'a> Run<'a> {
     }
 
     /// Memory for the series of these groups: a value an interval, whether there is one or not.
-    fn room_for(&self, groups: &[Group]) -> Result<Memory> {
-        let keys: datafusion::common::HashSet<&[u8]> = groups.iter().map(|g| g.key.as_slice()).collect();
-        let exponents: HashSet<i32> = groups.iter().map(|g| g.exponent).collect();
+    async fn room_for(&mut self, groups: &[Group]) -> Result<Memory> {
+        let (mut keys, mut exponents) = (datafusion::common::HashSet::new(), HashSet::new());
+        for some in groups.chunks(GROUPS_AT_ONCE) {
+            keys.extend(some.iter().map(|g| g.key.as_slice()));
+            exponents.extend(some.iter().map(|g| g.exponent));
+            tokio::task::yield_now().await;
+        }
         let values = keys.len().saturating_mul(exponents.len()).saturating_mul(self.intervals.count);
         let mut memory = Memory::new("the series of an answer", &self.context);
         memory.hold(values.saturating_mul(size_of::<f64>()))?;

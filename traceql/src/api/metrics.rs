@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{RawQuery, State},
-    http::HeaderMap,
+    http::{HeaderMap, HeaderValue, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
 };
-use tracehouse_engine::clock;
+use tracehouse_engine::{Error, clock};
 
 use super::{Api, ApiError, params::Params};
 use crate::{
@@ -15,17 +16,19 @@ use crate::{
         InstantRequest, RangeRequest, query_instant, query_range,
         time::{check_range, check_step, default_step, parse_step},
     },
-    result::metrics::{InstantResponse, RangeResponse},
+    result::metrics::InstantResponse,
 };
 
 /// The range when the request names none.
 const SINCE_DEFAULT: i64 = 3600 * 1_000_000_000;
 
 /// Series over time.
-pub async fn range(State(api): State<Arc<Api>>, headers: HeaderMap, RawQuery(query): RawQuery) -> Result<Json<RangeResponse>, ApiError> {
+pub async fn range(State(api): State<Arc<Api>>, headers: HeaderMap, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let tenant = api.tenant(&headers)?;
     let request = range_request(&api, &Params::new(query.as_deref()), clock::now_unix_nanos() as i64)?;
-    Ok(Json(api.run(&tenant, async |sessions| query_range(&sessions, &tenant, &request).await).await?))
+    let found = api.run(&tenant, async |sessions| query_range(&sessions, &tenant, &request).await).await?;
+    let json = found.to_json().await.map_err(|e| Error::internal("an answer that is no JSON").with_source(e))?;
+    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response())
 }
 
 /// One value a series, for the whole range.

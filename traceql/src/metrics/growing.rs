@@ -97,8 +97,8 @@ impl Run<'_> {
                 break;
             }
             let groups: Vec<Group> = merged.groups().cloned().collect();
-            let _memory = self.room_for(&groups)?;
-            let mut part = assemble(series, &self.intervals, groups)?.series;
+            let _memory = self.room_for(&groups).await?;
+            let mut part = assemble(series, &self.intervals, groups).await?.series;
             self.keep_between(&mut part, job.watermark, told_from);
             apply(&series.second, &mut part);
             drop_empty(&mut part);

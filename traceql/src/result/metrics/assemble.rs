@@ -15,7 +15,11 @@ use crate::{
     plan::metrics::{Output, decode, encode, float64, int32, int64, key_at},
     spansets::program::finds_nothing,
     syntax::{self, Field, MetricsFn, Static, Type},
+    turns::Turns,
 };
+
+/// Groups that are looked at before the query can be stopped.
+pub const GROUPS_AT_ONCE: usize = 4096;
 
 /// One row: the spans of one group in one interval (and bucket).
 #[derive(Clone, Debug, PartialEq)]
@@ -97,11 +101,11 @@ pub fn groups_of_members(batch: &RecordBatch, outputs: &[Output], series: usize)
 }
 
 /// The series of a function from all its groups.
-pub fn assemble(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>) -> Result<Assembled> {
+pub async fn assemble(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>) -> Result<Assembled> {
     match &series.function {
-        MetricsFn::HistogramOverTime(field) => histograms(series, intervals, groups, unit_of(field)),
-        MetricsFn::QuantileOverTime(field, quantiles) => quantile_series(series, intervals, groups, quantiles, unit_of(field)),
-        _ => plain(series, intervals, groups),
+        MetricsFn::HistogramOverTime(field) => histograms(series, intervals, groups, unit_of(field)).await,
+        MetricsFn::QuantileOverTime(field, quantiles) => quantile_series(series, intervals, groups, quantiles, unit_of(field)).await,
+        _ => plain(series, intervals, groups).await,
     }
 }
 
@@ -127,12 +131,14 @@ impl<K: std::hash::Hash + Eq + Clone> Numbering<K> {
     }
 }
 
-fn plain(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>) -> Result<Assembled> {
+async fn plain(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>) -> Result<Assembled> {
     let counts = matches!(series.function, MetricsFn::Rate | MetricsFn::CountOverTime);
     let blank = vec![if counts { 0.0 } else { f64::NAN }; intervals.count];
     let mut out = Assembled::default();
     let mut numbering = Numbering(HashMap::default());
+    let mut turns = Turns::of(GROUPS_AT_ONCE);
     for group in absent_as_text(series, groups) {
+        turns.step().await;
         let (at, new) = numbering.number(&group.key);
         if new {
             out.series.push(Series { labels: labels_of(series, &group.key, None)?, values: blank.clone(), exemplars: Vec::new() });
@@ -187,10 +193,12 @@ fn absent_as_text(series: &syntax::Series, groups: Vec<Group>) -> Vec<Group> {
     kept
 }
 
-fn histograms(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>, unit: f64) -> Result<Assembled> {
+async fn histograms(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>, unit: f64) -> Result<Assembled> {
     let mut out = Assembled::default();
     let mut numbering = Numbering(HashMap::default());
+    let mut turns = Turns::of(GROUPS_AT_ONCE);
     for group in groups {
+        turns.step().await;
         let (at, new) = numbering.number(&(group.key.clone(), group.exponent));
         if new {
             let bucket = Label::new(BUCKET_LABEL, Static::Float(bucket_bound(group.exponent, unit)));
@@ -205,7 +213,13 @@ fn histograms(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>
     Ok(out)
 }
 
-fn quantile_series(series: &syntax::Series, intervals: &Intervals, groups: Vec<Group>, quantiles: &[f64], unit: f64) -> Result<Assembled> {
+async fn quantile_series(
+    series: &syntax::Series,
+    intervals: &Intervals,
+    groups: Vec<Group>,
+    quantiles: &[f64],
+    unit: f64,
+) -> Result<Assembled> {
     // A quantile asked for twice is one series.
     let again = |(nth, q): &(usize, &f64)| quantiles[..*nth].contains(q);
     let quantiles: Vec<f64> = quantiles.iter().enumerate().filter(|one| !again(one)).map(|(_, q)| *q).collect();
@@ -213,7 +227,9 @@ fn quantile_series(series: &syntax::Series, intervals: &Intervals, groups: Vec<G
     let mut numbering = Numbering(HashMap::default());
     let mut histograms: Vec<BTreeMap<usize, Histogram>> = Vec::new();
     let mut placed = Vec::with_capacity(groups.len());
+    let mut turns = Turns::of(GROUPS_AT_ONCE);
     for group in groups {
+        turns.step().await;
         let (at, new) = numbering.number(&group.key);
         if new {
             histograms.push(BTreeMap::new());
@@ -229,6 +245,7 @@ fn quantile_series(series: &syntax::Series, intervals: &Intervals, groups: Vec<G
     }
     for (at, by_interval) in histograms.iter().enumerate() {
         for (interval, histogram) in by_interval {
+            turns.step().await;
             for (nth, q) in quantiles.iter().enumerate() {
                 out.series[at * quantiles.len() + nth].values[*interval] = histogram.quantile(*q, unit);
             }
@@ -236,6 +253,7 @@ fn quantile_series(series: &syntax::Series, intervals: &Intervals, groups: Vec<G
     }
     // A span stands for the lowest quantile whose value is not below its bucket.
     for (at, group) in placed {
+        turns.step().await;
         let all = &out.series[at * quantiles.len()..(at + 1) * quantiles.len()];
         let lower = bucket_bound(group.exponent - 1, unit);
         let reached = all.iter().enumerate().filter(|(_, s)| s.values[group.interval] > lower);
@@ -289,7 +307,7 @@ mod tests {
         let intervals = Intervals::range(10_000_000_000, 30_000_000_000, 10_000_000_000);
         assert_eq!(intervals.count, 3);
         let labels = |s: &Series| s.labels.iter().map(|l| format!("{}={}", l.name, l.value)).collect::<Vec<_>>().join(",");
-        let assembled = assemble(&series(query), &intervals, groups).unwrap();
+        let assembled = futures::executor::block_on(assemble(&series(query), &intervals, groups)).unwrap();
         assembled.series.iter().map(|s| format!("{} {:?}", labels(s), s.values)).collect()
     }
 

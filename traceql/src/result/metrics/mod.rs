@@ -8,7 +8,7 @@ mod quantile;
 mod response;
 mod second;
 
-pub use assemble::{Assembled, Group, assemble, groups_of, groups_of_members, labels_of};
+pub use assemble::{Assembled, GROUPS_AT_ONCE, Group, assemble, groups_of, groups_of_members, labels_of};
 pub use compare::Compared;
 pub use math::{Operand, combine};
 pub use merged::Merged;

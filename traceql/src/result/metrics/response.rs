@@ -10,7 +10,11 @@ use crate::{
         json::{any_value, double, is_zero, string},
         search::SearchMetrics,
     },
+    turns::Turns,
 };
+
+/// Series that are made into JSON before the query can be stopped.
+const SERIES_AT_ONCE: usize = 256;
 
 /// Answer of `/api/metrics/query_range`.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -117,6 +121,26 @@ impl Serialize for Number {
 }
 
 impl RangeResponse {
+    /// The answer as JSON, made series by series.
+    ///
+    /// # Errors
+    /// None that is known.
+    pub async fn to_json(mut self) -> Result<Vec<u8>, serde_json::Error> {
+        const HEAD: &[u8] = br#"{"series":["#;
+        let series = std::mem::take(&mut self.series);
+        let rest = serde_json::to_vec(&self)?;
+        let (mut json, mut turns) = (HEAD.to_vec(), Turns::of(SERIES_AT_ONCE));
+        for (i, one) in series.iter().enumerate() {
+            if i > 0 {
+                json.push(b',');
+            }
+            serde_json::to_writer(&mut json, one)?;
+            turns.step().await;
+        }
+        json.extend_from_slice(rest.strip_prefix(HEAD).unwrap_or(b"]}"));
+        Ok(json)
+    }
+
     /// The answer with these series; `series_max` 0 means no bound.
     pub fn new(series: Vec<Series>, intervals: &Intervals, metrics: SearchMetrics, series_max: usize) -> Self {
         let (series, partial) = bounded(series, series_max);
@@ -187,6 +211,10 @@ mod tests {
                  "samples": [{"timestampMs": "10000"}, {"timestampMs": "20000", "value": "Infinity"}]},
             ], "metrics": {}})
         );
+        for response in [range, RangeResponse { partial: bounded(series.clone(), 1).1, ..RangeResponse::default() }] {
+            let whole = serde_json::to_vec(&response).unwrap();
+            assert_eq!(futures::executor::block_on(response.to_json()).unwrap(), whole);
+        }
         let instant = InstantResponse::new(series, SearchMetrics::default(), 1);
         let text = serde_json::to_value(&instant).unwrap();
         assert_eq!(text["series"], json!([{"labels": [{"key": "l", "value": {"stringValue": "a"}}], "value": 1.5}]));
