@@ -209,6 +209,11 @@ impl Engine {
         BlockReader::open(&self.store, &self.cache, tenant, meta.clone()).await
     }
 
+    /// A block whose footer is in memory, open for reading.
+    pub(crate) fn block_in_memory(&self, tenant: &TenantId, meta: &Arc<BlockMeta>) -> Option<Arc<BlockReader>> {
+        BlockReader::open_in_memory(&self.store, &self.cache, tenant, meta)
+    }
+
     /// Which of these traces may have a part in one of these blocks, by the blooms. A block that cannot be read may hold any.
     pub async fn may_be_in(&self, tenant: &TenantId, blocks: &[Arc<BlockMeta>], ids: &[TraceId]) -> Result<Vec<bool>> {
         let looks = futures::stream::iter(

@@ -7,9 +7,9 @@ use tracehouse_sql::Sessions;
 
 use crate::{
     jobs::{Pace, Progress, cut},
-    plan::{SearchPlan, Whole, plan_search, whole_traces},
+    plan::{SearchPlan, plan_search, reach, whole_traces},
     result::search::{SearchMetrics, SearchResponse, SearchResult, TraceSummary},
-    search::{SearchRequest, parse, shown_regexes},
+    search::{SearchRequest, empty_answer, parse, shown_regexes},
     spansets::{Evaluator, Memory},
 };
 
@@ -38,6 +38,9 @@ pub async fn search_growing(
     let sessions = &sessions.reading(sessions.snapshot(tenant));
     // Jobs read blocks: what is true of a trace with parts in several of them is known before the first.
     let whole = whole_traces(sessions, tenant, request.range).await?;
+    if let Some(empty) = empty_answer(sessions, tenant, &query, request, &whole).await? {
+        return Ok(empty);
+    }
     let plan = plan_search(sessions, tenant, &query, request.range, &whole, Some(request.limit))?;
     let regexes = shown_regexes(&plan)?;
     let memory = Memory::new(ANSWER, &sessions.context());
@@ -91,11 +94,6 @@ pub(crate) async fn run(
         evaluator.finish(result)?;
     }
     Ok(())
-}
-
-/// The range in which the parts lie of all traces that overlap a range (Unix nanoseconds, inclusive).
-fn reach(whole: &Whole, range: (i64, i64)) -> (i64, i64) {
-    whole.as_ref().map_or(range, |w| w.widened(range))
 }
 
 /// The traces of which none of these blocks holds a part.

@@ -19,7 +19,7 @@ use tracehouse_sql::Sessions;
 use crate::{
     jobs::Progress,
     plan::{
-        Whole,
+        Whole, finds_nothing_in_memory,
         metrics::{needs_whole, plan_compare, plan_series},
         whole_traces,
     },
@@ -301,11 +301,22 @@ impl<'a> Run<'a> {
 
     /// Runs the plan of a first stage over what these sessions read.
     async fn groups(&mut self, sessions: &Sessions, series: &syntax::Series) -> Result<Vec<Group>> {
+        if self.finds_nothing(sessions, series).await? {
+            return Ok(Vec::new());
+        }
         let plan = plan_series(sessions, self.tenant, series, &self.intervals, self.exemplars > 0, &self.whole)?;
         let mut groups = Vec::new();
         let physical = self.physical(series, plan.plan).await?;
         self.rows(physical, |batch| groups_of(batch, &plan.outputs, &mut groups)).await?;
         Ok(groups)
+    }
+
+    /// Whether what is in memory shows that a series counts no span.
+    async fn finds_nothing(&mut self, sessions: &Sessions, series: &syntax::Series) -> Result<bool> {
+        let range = (self.intervals.start, self.intervals.end());
+        let searched = finds_nothing_in_memory(sessions, self.tenant, &series.pipeline, Some(range), &self.whole).await?;
+        self.progress.cost = self.progress.cost.plus(searched.map(SearchMetrics::of).unwrap_or_default());
+        Ok(searched.is_some())
     }
 
     /// Memory for the series of these groups: a value an interval, whether there is one or not.

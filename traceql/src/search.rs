@@ -8,10 +8,10 @@ use crate::{
     eval::{Regexes, check_regex, compile_regex},
     growing::{ANSWER, run},
     jobs::Progress,
-    plan::{Condition, SearchPlan, plan_search, whole_traces},
+    plan::{Condition, SearchPlan, Whole, finds_nothing_in_memory, plan_search, whole_traces},
     result::search::{SearchMetrics, SearchResponse, SearchResult},
     spansets::Memory,
-    syntax::{self, Query, Static},
+    syntax::{self, Query, Root, Static},
 };
 
 /// What a search asks for. All bounds are checked by the caller.
@@ -54,6 +54,9 @@ fn syntax_error(text: &str, e: &syntax::Error) -> Error {
 pub async fn search(sessions: &Sessions, tenant: &TenantId, request: &SearchRequest) -> Result<SearchResponse> {
     let query = parse(&request.query)?;
     let whole = whole_traces(sessions, tenant, request.range).await?;
+    if let Some(empty) = empty_answer(sessions, tenant, &query, request, &whole).await? {
+        return Ok(empty);
+    }
     let plan = plan_search(sessions, tenant, &query, request.range, &whole, Some(request.limit))?;
     let regexes = shown_regexes(&plan)?;
     let memory = Memory::new(ANSWER, &sessions.context());
@@ -61,6 +64,19 @@ pub async fn search(sessions: &Sessions, tenant: &TenantId, request: &SearchRequ
     let mut progress = Progress::silent();
     run(sessions, &plan, &mut result, &mut progress, &mut |_| {}).await?;
     Ok(result.finish(progress.whole()))
+}
+
+/// The answer of a search of which what is in memory shows that it finds nothing.
+pub(crate) async fn empty_answer(
+    sessions: &Sessions,
+    tenant: &TenantId,
+    query: &Query,
+    request: &SearchRequest,
+    whole: &Whole,
+) -> Result<Option<SearchResponse>> {
+    let Root::Spansets(pipeline) = &query.root else { return Ok(None) };
+    let searched = finds_nothing_in_memory(sessions, tenant, pipeline, request.range, whole).await?;
+    Ok(searched.map(|searched| SearchResponse { traces: Vec::new(), metrics: SearchMetrics::of(searched) }))
 }
 
 /// The plan of a search as text, as EXPLAIN shows it.

@@ -7,8 +7,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
     array::{
-        Array, ArrayRef, BooleanArray, DictionaryArray, Int32Array, Int64Array, ListArray, PrimitiveArray, StringArray, StructArray,
-        UInt32Array, new_null_array,
+        Array, ArrayRef, BooleanArray, BooleanBufferBuilder, DictionaryArray, Int32Array, Int64Array, ListArray, PrimitiveArray,
+        StringArray, StructArray, UInt32Array, new_null_array,
     },
     buffer::{BooleanBuffer, NullBuffer, OffsetBuffer},
     compute::{concat, take},
@@ -103,7 +103,11 @@ pub(super) fn coded_attribute(
 
 /// Texts as attribute values: the first entry is NULL, then one for each text.
 pub(super) fn any_texts(texts: &StringArray) -> Result<AnyColumn> {
-    let keys = Int32Array::from_iter(std::iter::once(None).chain((0..texts.len() as i32).map(Some)));
+    let mut some = BooleanBufferBuilder::new(texts.len() + 1);
+    some.append(false);
+    some.append_n(texts.len(), true);
+    let keys: Vec<i32> = std::iter::once(0).chain(0..texts.len() as i32).collect();
+    let keys = Int32Array::new(keys.into(), Some(NullBuffer::new(some.finish())));
     let strings = DictionaryArray::<Int32Type>::try_new(keys, Arc::new(texts.clone()))?;
     let mut children = [const { None }; 8];
     children[0] = Some(Arc::new(strings) as ArrayRef);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use arrow::{
-    array::{ArrayRef, UInt32Array},
+    array::{Array, ArrayRef, UInt32Array},
     buffer::ScalarBuffer,
     compute::take,
 };
@@ -16,11 +16,13 @@ use async_trait::async_trait;
 use super::{
     chunk::{FEW_OF, RowGroupChunk},
     chunk_cache::Remembered,
-    coded::has_codes,
+    coded::{has_codes, lacks},
 };
 use crate::{
     error::Result,
-    scan::{AttributeScope, ChunkStats, ChunkTraces, CodedAttributes, CodedColumn, Passing, SpanChunk, SpanColumn, SpanField, ValueTest},
+    scan::{
+        AttributeScope, ChunkStats, ChunkTraces, CodedAttributes, CodedColumn, Effort, Passing, SpanChunk, SpanColumn, SpanField, ValueTest,
+    },
 };
 
 /// A row group being scanned.
@@ -77,6 +79,20 @@ impl CachedChunk {
         self.inner.rows.cache().count_hit();
         self.known.entry(column.clone()).or_default().push((passing, known.clone()));
         Some(known)
+    }
+
+    /// A remembered column for these spans (`None`: all). One of which only some values are there serves spans that have those.
+    fn known_of(&mut self, column: &SpanColumn, spans: Option<&UInt32Array>) -> Result<Option<Known>> {
+        let whole = self.known(column, Passing::ANYTHING);
+        let (None, Some(_)) = (&whole, spans) else { return Ok(whole) };
+        for (_, known) in self.known.get(column).into_iter().flatten() {
+            if let Known::Codes(coded) = known
+                && self.codes(coded, spans)?.iter().all(|code| coded.values.is_valid(*code as usize))
+            {
+                return Ok(Some(known.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// These columns without those that are remembered.
@@ -193,10 +209,13 @@ impl SpanChunk for CachedChunk {
         self.inner.load_passing(&rest).await
     }
 
-    async fn excludes(&mut self, column: &SpanColumn, test: &ValueTest<'_>) -> Result<bool> {
+    async fn excludes(&mut self, column: &SpanColumn, test: &ValueTest<'_>, effort: Effort) -> Result<bool> {
+        if test.only_text.is_some_and(|text| lacks(&self.inner.rows, column, text)) {
+            return Ok(true);
+        }
         match self.known(column, test.passing) {
-            Some(Known::Codes(known)) => Ok(!test.passes_any(&known.values)?),
-            _ => self.inner.excludes(column, test).await,
+            Some(Known::Codes(known)) => Ok(!test.passes_any(&known.values).await?),
+            _ => self.inner.excludes(column, test, effort).await,
         }
     }
 
@@ -210,8 +229,12 @@ impl SpanChunk for CachedChunk {
     }
 
     async fn load_for(&mut self, columns: &[SpanColumn], spans: Option<&UInt32Array>) -> Result<()> {
-        let rest = self.unknown(columns.iter().map(|column| (column, Passing::ANYTHING)));
-        let rest: Vec<SpanColumn> = rest.into_iter().map(|(column, _)| column).collect();
+        let mut rest = Vec::new();
+        for column in columns {
+            if !self.knows_attributes(column) && self.known_of(column, spans)?.is_none() {
+                rest.push(column.clone());
+            }
+        }
         self.inner.load_for(&rest, spans).await
     }
 
@@ -284,7 +307,7 @@ impl SpanChunk for CachedChunk {
         {
             return known.lists(selection, self.inner.spans);
         }
-        match self.known(column, Passing::ANYTHING) {
+        match self.known_of(column, selection)? {
             Some(Known::Codes(known)) => Ok(take(&known.values, &UInt32Array::new(self.codes(&known, selection)?, None), None)?),
             Some(Known::Values(values)) => Ok(match self.places(selection)? {
                 Some(places) => take(&values, &UInt32Array::from(places), None)?,

@@ -33,8 +33,8 @@ use super::{
 use crate::{
     error::{Error, Result},
     scan::{
-        AttributeScope, ChunkSource, ChunkStats, ChunkTraces, CodedAttributes, CodedColumn, Passing, SpanChunk, SpanColumn, SpanField,
-        ValueTest, attributes_to_json, events_to_json, links_to_json, place, places, span_at,
+        AttributeScope, ChunkSource, ChunkStats, ChunkTraces, CodedAttributes, CodedColumn, Effort, Passing, SpanChunk, SpanColumn,
+        SpanField, ValueTest, attributes_to_json, events_to_json, links_to_json, place, places, span_at,
     },
     store::request_cost,
     trace::TraceId,
@@ -67,18 +67,13 @@ impl RowGroupSource {
         let full = chunk.statistics().and_then(Statistics::null_count_opt) == Some(0);
         Ok(if full { usize::try_from(chunk.num_values()).ok() } else { None })
     }
-}
 
-#[async_trait]
-impl ChunkSource for RowGroupSource {
-    async fn open(self: Arc<Self>) -> Result<Box<dyn SpanChunk>> {
+    /// The row group, of which nothing is read; without a number of spans if the footer does not tell it.
+    fn chunk(&self) -> Result<RowGroupChunk> {
         let traces = self.block.trace_count(self.row_group)?;
         let spans = self.span_count()?;
-        let rows = Rows::of_row_group(self.block.clone(), self.row_group, spans)?;
-        let unit = self.block.meta().block_id.as_u128().wrapping_add(self.row_group as u128);
-        let stats = ChunkStats { traces: traces as u64, ..ChunkStats::default() };
         let mut chunk = RowGroupChunk {
-            rows,
+            rows: Rows::of_row_group(self.block.clone(), self.row_group, spans)?,
             loaded: HashSet::new(),
             in_part: HashMap::new(),
             coded: HashMap::new(),
@@ -86,19 +81,29 @@ impl ChunkSource for RowGroupSource {
             spans: 0,
             flat: None,
             few: None,
-            stats,
-            unit,
+            stats: ChunkStats { traces: traces as u64, ..ChunkStats::default() },
+            unit: self.block.meta().block_id.as_u128().wrapping_add(self.row_group as u128),
         };
-        chunk.spans = match spans {
-            Some(spans) => spans,
-            None => {
-                let shape = chunk.rows.shape_leaf();
-                chunk.fetch(&[shape]).await?;
-                chunk.rows.shape()?.count(depth::SPAN)
-            }
-        };
-        chunk.stats.spans = chunk.spans as u64;
+        chunk.set_spans(spans.unwrap_or_default());
+        Ok(chunk)
+    }
+}
+
+#[async_trait]
+impl ChunkSource for RowGroupSource {
+    async fn open(self: Arc<Self>) -> Result<Box<dyn SpanChunk>> {
+        let mut chunk = self.chunk()?;
+        if self.span_count()?.is_none() {
+            let shape = chunk.rows.shape_leaf();
+            chunk.fetch(&[shape]).await?;
+            let spans = chunk.rows.shape()?.count(depth::SPAN);
+            chunk.set_spans(spans);
+        }
         Ok(Box::new(CachedChunk::new(chunk)))
+    }
+
+    fn open_in_memory(&self) -> Result<Option<Box<dyn SpanChunk>>> {
+        Ok(if self.span_count()?.is_some() { Some(Box::new(CachedChunk::new(self.chunk()?))) } else { None })
     }
 
     fn describe(&self) -> String {
@@ -138,6 +143,11 @@ pub(super) struct RowGroupChunk {
 }
 
 impl RowGroupChunk {
+    fn set_spans(&mut self, spans: usize) {
+        self.spans = spans;
+        self.stats.spans = spans as u64;
+    }
+
     pub(super) async fn fetch<T: AsRef<str>>(&mut self, paths: &[T]) -> Result<()> {
         let paths = self.rows.missing(paths.iter().map(AsRef::as_ref))?;
         if paths.is_empty() {
@@ -318,11 +328,16 @@ impl SpanChunk for RowGroupChunk {
         Ok(())
     }
 
-    async fn excludes(&mut self, column: &SpanColumn, test: &ValueTest<'_>) -> Result<bool> {
+    async fn excludes(&mut self, column: &SpanColumn, test: &ValueTest<'_>, effort: Effort) -> Result<bool> {
         loop {
-            match excluded(&self.rows, column, test)? {
+            match excluded(&self.rows, column, test).await? {
                 Verdict::Excluded => return Ok(true),
                 Verdict::Possible => return Ok(false),
+                Verdict::Needs(path, _) if effort == Effort::Memory => {
+                    if !self.rows.recall_dictionary(&path) {
+                        return Ok(false);
+                    }
+                }
                 Verdict::Needs(path, range) => self.fetch_dictionaries(vec![(path, range)]).await?,
             }
         }

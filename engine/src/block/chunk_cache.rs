@@ -11,6 +11,7 @@ use arrow::array::{Array, ArrayRef, StringArray};
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::text_index::TextIndex;
 use crate::{
     recent::Recent,
     scan::{AttributeScope, ChunkTraces, CodedAttributes, CodedColumn, Passing, SpanColumn},
@@ -37,7 +38,7 @@ enum What {
 #[derive(Clone, Debug)]
 enum Entry {
     Column(Remembered),
-    Dictionary(Bytes, StringArray),
+    Dictionary(Bytes, StringArray, Arc<TextIndex>),
     Traces(ChunkTraces),
     /// Nothing if they were asked for once.
     Attributes(Option<Arc<CodedAttributes>>),
@@ -121,7 +122,7 @@ impl ChunkCache {
     /// The dictionary of a leaf: its page as it is stored, and what is in it.
     pub fn dictionary(&self, place: Place, path: &str) -> Option<(Bytes, StringArray)> {
         match self.kept.get(&(place, What::Dictionary(path.to_owned())))? {
-            Entry::Dictionary(page, texts) => Some((page, texts)),
+            Entry::Dictionary(page, texts, _) => Some((page, texts)),
             _ => None,
         }
     }
@@ -130,8 +131,16 @@ impl ChunkCache {
     pub fn put_dictionary(&self, place: Place, path: &str, page: &Bytes, texts: &StringArray) {
         // The page may be a part of more that was read at once.
         let page = Bytes::copy_from_slice(page);
-        let size = page.len() + texts.get_array_memory_size();
-        self.put(place, What::Dictionary(path.to_owned()), Entry::Dictionary(page, texts.clone()), size);
+        let size = page.len() + texts.get_array_memory_size() + texts.len() * TextIndex::ENTRY_BYTES;
+        self.put(place, What::Dictionary(path.to_owned()), Entry::Dictionary(page, texts.clone(), Arc::default()), size);
+    }
+
+    /// Whether the dictionary of a leaf is remembered and has no such text.
+    pub fn lacks(&self, place: Place, path: &str, text: &str) -> bool {
+        match self.kept.get(&(place, What::Dictionary(path.to_owned()))) {
+            Some(Entry::Dictionary(_, texts, index)) => index.lacks(&texts, text),
+            _ => false,
+        }
     }
 
     /// The traces of a row group.

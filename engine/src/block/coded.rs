@@ -233,7 +233,7 @@ pub(super) fn dictionaries(rows: &Rows, column: &SpanColumn) -> Vec<String> {
 }
 
 /// Whether dictionaries and statistics exclude that any span passes a test.
-pub(super) fn excluded(rows: &Rows, column: &SpanColumn, test: &ValueTest<'_>) -> Result<Verdict> {
+pub(super) async fn excluded(rows: &Rows, column: &SpanColumn, test: &ValueTest<'_>) -> Result<Verdict> {
     if legacy::leaves(rows, column).is_some() {
         return Ok(Verdict::Possible);
     }
@@ -241,15 +241,15 @@ pub(super) fn excluded(rows: &Rows, column: &SpanColumn, test: &ValueTest<'_>) -
         SpanColumn::Field(field) => {
             let Some((leaf, _)) = text_leaf(*field) else { return Ok(Verdict::Possible) };
             match dictionary(rows, leaf)? {
-                Known::Entries(entries) => passes(test, field_values(*field, &entries)?),
+                Known::Entries(entries) => passes(test, field_values(*field, &entries)?).await,
                 Known::Unknown => Ok(Verdict::Possible),
                 Known::Needs(verdict) => Ok(verdict),
             }
         }
-        SpanColumn::Attribute { scope, key } if !scope.is_repeated() => attribute_excluded(rows, *scope, key, test),
+        SpanColumn::Attribute { scope, key } if !scope.is_repeated() => attribute_excluded(rows, *scope, key, test).await,
         SpanColumn::AttributeJson { scope, key } => {
             // Where nothing has the attribute all have the same text.
-            match test.passes_any(&attribute_json::none())? {
+            match test.passes_any(&attribute_json::none()).await? {
                 true => Ok(Verdict::Possible),
                 false => absent(rows, *scope, key),
             }
@@ -258,8 +258,8 @@ pub(super) fn excluded(rows: &Rows, column: &SpanColumn, test: &ValueTest<'_>) -
     }
 }
 
-fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test: &ValueTest<'_>) -> Result<Verdict> {
-    if test.passing.absent && test.passes_any(&new_null_array(&any_value_type(), 1))? {
+async fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test: &ValueTest<'_>) -> Result<Verdict> {
+    if test.passing.absent && test.passes_any(&new_null_array(&any_value_type(), 1)).await? {
         return Ok(Verdict::Possible);
     }
     let mut columns: Vec<(&str, bool)> =
@@ -270,7 +270,7 @@ fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test: &Valu
     for (path, int) in columns {
         let verdict = match int {
             true if test.passing.ints && !rows.is_empty(path)? => Verdict::Possible,
-            false if test.passing.strings => texts_excluded(rows, path, test)?,
+            false if test.passing.strings => texts_excluded(rows, path, test).await?,
             _ => Verdict::Excluded,
         };
         if !matches!(verdict, Verdict::Excluded) {
@@ -287,7 +287,21 @@ fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test: &Valu
             return Ok(Verdict::Possible);
         }
     }
-    if test.passing.strings { texts_excluded(rows, &value_leaf(scope, "Value"), test) } else { Ok(Verdict::Excluded) }
+    if test.passing.strings { texts_excluded(rows, &value_leaf(scope, "Value"), test).await } else { Ok(Verdict::Excluded) }
+}
+
+/// Whether it is remembered that no value of an attribute is this text, nor an element of one.
+pub(super) fn lacks(rows: &Rows, column: &SpanColumn, text: &str) -> bool {
+    let SpanColumn::Attribute { scope, key } = column else { return false };
+    if scope.is_repeated() || legacy::leaves(rows, column).is_some() {
+        return false;
+    }
+    let own = rows.block().promoted().iter().filter(|p| p.scope == *scope && p.key == **key && !p.int).map(|p| p.path.as_str());
+    let service = (*scope == AttributeScope::Resource && **key == *SERVICE_NAME).then_some(SERVICE_NAME_LEAF);
+    let generic = value_leaf(*scope, "Value");
+    own.chain(service)
+        .chain([generic.as_str()])
+        .all(|path| rows.is_empty(path).unwrap_or(false) || rows.cache().lacks(rows.place(), path, text))
 }
 
 /// Whether nothing has an attribute, and so no test passes.
@@ -309,20 +323,20 @@ fn absent(rows: &Rows, scope: AttributeScope, key: &str) -> Result<Verdict> {
 }
 
 /// Whether no text of a leaf passes a test of attribute values.
-fn texts_excluded(rows: &Rows, path: &str, test: &ValueTest<'_>) -> Result<Verdict> {
+async fn texts_excluded(rows: &Rows, path: &str, test: &ValueTest<'_>) -> Result<Verdict> {
     match dictionary(rows, path)? {
         Known::Entries(texts) => {
             // The first is NULL, which was asked about already.
             let values = any_texts(&texts)?.into_array()?;
-            passes(test, values.slice(1, values.len() - 1))
+            passes(test, values.slice(1, values.len() - 1)).await
         }
         Known::Unknown => Ok(Verdict::Possible),
         Known::Needs(verdict) => Ok(verdict),
     }
 }
 
-fn passes(test: &ValueTest<'_>, values: ArrayRef) -> Result<Verdict> {
-    Ok(if test.passes_any(&values)? { Verdict::Possible } else { Verdict::Excluded })
+async fn passes(test: &ValueTest<'_>, values: ArrayRef) -> Result<Verdict> {
+    Ok(if test.passes_any(&values).await? { Verdict::Possible } else { Verdict::Excluded })
 }
 
 /// What can be known of a leaf's dictionary.

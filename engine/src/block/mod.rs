@@ -43,6 +43,7 @@ mod schema;
 mod shape;
 mod shred;
 mod some_rows;
+mod text_index;
 mod thrift;
 mod value_json;
 mod values;

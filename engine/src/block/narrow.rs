@@ -65,7 +65,7 @@ impl RowGroupChunk {
         let mut left = RowRanges::one(0..rows);
         let mut asked = HashSet::new();
         for (column, test) in tests {
-            if let Some(possible) = possible_rows(&self.rows, column, test, &mut asked)? {
+            if let Some(possible) = possible_rows(&self.rows, column, test, &mut asked).await? {
                 left = left.and(&possible);
             }
         }
@@ -223,7 +223,7 @@ fn attribute_leaves(rows: &Rows, scope: AttributeScope, key: &str) -> Vec<(Strin
 
 /// The rows that can have a span which passes a test, by the bounds of pages; `None` if they do not tell. Adds the leaves that it
 /// asked to `asked`.
-fn possible_rows(rows: &Rows, column: &SpanColumn, test: &ValueTest<'_>, asked: &mut HashSet<String>) -> Result<Option<RowRanges>> {
+async fn possible_rows(rows: &Rows, column: &SpanColumn, test: &ValueTest<'_>, asked: &mut HashSet<String>) -> Result<Option<RowRanges>> {
     if legacy::leaves(rows, column).is_some() {
         return Ok(None);
     }
@@ -235,17 +235,17 @@ fn possible_rows(rows: &Rows, column: &SpanColumn, test: &ValueTest<'_>, asked: 
             }
             asked.insert((*leaf).to_owned());
             match text_leaf(*field) {
-                Some(_) => texts(rows, leaf, test, |dictionary| field_values(*field, dictionary)),
-                None => numbers(rows, leaf, test, |all| field_numbers(*field, all)),
+                Some(_) => texts(rows, leaf, test, |dictionary| field_values(*field, dictionary)).await,
+                None => numbers(rows, leaf, test, |all| field_numbers(*field, all)).await,
             }
         }
-        SpanColumn::Attribute { scope, key } if !scope.is_repeated() => attribute(rows, *scope, key, test, asked),
+        SpanColumn::Attribute { scope, key } if !scope.is_repeated() => attribute(rows, *scope, key, test, asked).await,
         _ => Ok(None),
     }
 }
 
 /// The same of an attribute all of whose values lie in columns of its own.
-fn attribute(
+async fn attribute(
     rows: &Rows,
     scope: AttributeScope,
     key: &str,
@@ -255,7 +255,7 @@ fn attribute(
     let own = attribute_leaves(rows, scope, key);
     let keys = if rows.is_here(&key_leaf(scope)) { rows.dictionary(&key_leaf(scope))? } else { None };
     let elsewhere = !rows.is_empty(&key_leaf(scope))? && keys.is_none_or(|keys| !codes_of(&keys, key).is_empty());
-    if own.is_empty() || elsewhere || test.passes_any(&new_null_array(&any_value_type(), 1))? {
+    if own.is_empty() || elsewhere || test.passes_any(&new_null_array(&any_value_type(), 1)).await? {
         return Ok(None);
     }
     let mut any = RowRanges::default();
@@ -265,12 +265,15 @@ fn attribute(
             continue;
         }
         let possible = match int {
-            true => numbers(rows, &path, test, |all| any_integers(all).into_array())?,
-            false => texts(rows, &path, test, |dictionary| {
-                // The first is NULL.
-                let values = any_texts(dictionary)?.into_array()?;
-                Ok(values.slice(1, values.len() - 1))
-            })?,
+            true => numbers(rows, &path, test, |all| any_integers(all).into_array()).await?,
+            false => {
+                texts(rows, &path, test, |dictionary| {
+                    // The first is NULL.
+                    let values = any_texts(dictionary)?.into_array()?;
+                    Ok(values.slice(1, values.len() - 1))
+                })
+                .await?
+            }
         };
         let Some(possible) = possible else { return Ok(None) };
         asked.insert(path);
@@ -293,7 +296,12 @@ fn field_numbers(field: SpanField, all: Int64Array) -> Result<ArrayRef> {
 }
 
 /// The rows of pages of whole numbers that may hold one that passes.
-fn numbers(rows: &Rows, path: &str, test: &ValueTest<'_>, values: impl Fn(Int64Array) -> Result<ArrayRef>) -> Result<Option<RowRanges>> {
+async fn numbers(
+    rows: &Rows,
+    path: &str,
+    test: &ValueTest<'_>,
+    values: impl Fn(Int64Array) -> Result<ArrayRef>,
+) -> Result<Option<RowRanges>> {
     let Some((index, bounds)) = index_of(rows, path) else { return Ok(None) };
     let between: Vec<_> = (0..index.len()).map(|page| bounds.ints(page)).collect();
     if let Some((from, to)) = test.within {
@@ -308,7 +316,7 @@ fn numbers(rows: &Rows, path: &str, test: &ValueTest<'_>, values: impl Fn(Int64A
     if greatest.checked_sub(least).is_none_or(|width| width >= NUMBERS_MAX) {
         return Ok(None);
     }
-    let Some(verdicts) = test.verdicts(&values(Int64Array::from_iter_values(least..=greatest))?) else { return Ok(None) };
+    let Some(verdicts) = test.verdicts(&values(Int64Array::from_iter_values(least..=greatest))?).await else { return Ok(None) };
     let passing: Vec<i64> = verdicts.values().set_indices().map(|at| least + at as i64).collect();
     Ok(Some(rows_where(&index, |page| match between[page] {
         Between::Values(min, max) => passing[passing.partition_point(|n| *n < min)..].first().is_some_and(|n| *n <= max),
@@ -318,11 +326,16 @@ fn numbers(rows: &Rows, path: &str, test: &ValueTest<'_>, values: impl Fn(Int64A
 }
 
 /// The rows of pages of text, all of which lies in the dictionary, that may hold a text that passes.
-fn texts(rows: &Rows, path: &str, test: &ValueTest<'_>, values: impl Fn(&StringArray) -> Result<ArrayRef>) -> Result<Option<RowRanges>> {
+async fn texts(
+    rows: &Rows,
+    path: &str,
+    test: &ValueTest<'_>,
+    values: impl Fn(&StringArray) -> Result<ArrayRef>,
+) -> Result<Option<RowRanges>> {
     // The dictionary says as much as the bounds of a single page.
     let Some((index, bounds)) = index_of(rows, path).filter(|(index, _)| index.len() > 1 && rows.is_here(path)) else { return Ok(None) };
     let Some(dictionary) = rows.dictionary(path)?.filter(|d| d.len() <= NUMBERS_MAX as usize) else { return Ok(None) };
-    let Some(verdicts) = test.verdicts(&values(&dictionary)?).filter(|v| v.true_count() <= TEXTS_MAX) else { return Ok(None) };
+    let Some(verdicts) = test.verdicts(&values(&dictionary)?).await.filter(|v| v.true_count() <= TEXTS_MAX) else { return Ok(None) };
     let passing: Vec<&[u8]> = verdicts.values().set_indices().map(|at| dictionary.value(at).as_bytes()).collect();
     Ok(Some(rows_where(&index, |page| match bounds.bytes(page) {
         Between::Values(min, max) => passing.iter().any(|text| may_be_between(text, min, max)),

@@ -132,6 +132,12 @@ impl BlockReader {
         Ok(Arc::new(Self { store: store.clone(), tenant: tenant.clone(), meta, footer, cache: cache.clone() }))
     }
 
+    /// The block, if its footer is in `cache`.
+    pub fn open_in_memory(store: &BlockStore, cache: &Arc<BlockCache>, tenant: &TenantId, meta: &Arc<BlockMeta>) -> Option<Arc<Self>> {
+        let footer = cache.footers.get(&meta.block_id)?;
+        Some(Arc::new(Self { store: store.clone(), tenant: tenant.clone(), meta: meta.clone(), footer, cache: cache.clone() }))
+    }
+
     /// The block's `meta.json`.
     pub fn meta(&self) -> &Arc<BlockMeta> {
         &self.meta

@@ -36,8 +36,8 @@ pub trait SpanChunk: Debug + Send {
     }
 
     /// Whether no span can pass a test of this column, as far as dictionaries and statistics tell: then nothing else of the
-    /// chunk need be read. Fetches no more than dictionaries.
-    async fn excludes(&mut self, _column: &SpanColumn, _test: &ValueTest<'_>) -> Result<bool> {
+    /// chunk need be read.
+    async fn excludes(&mut self, _column: &SpanColumn, _test: &ValueTest<'_>, _effort: Effort) -> Result<bool> {
         Ok(false)
     }
 
@@ -103,6 +103,15 @@ pub trait SpanChunk: Debug + Send {
     fn stats(&self) -> ChunkStats;
 }
 
+/// What a chunk does to find out that it need not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Looks at what is in memory.
+    Memory,
+    /// Fetches dictionaries that are not.
+    Dictionaries,
+}
+
 /// The traces of a chunk.
 #[derive(Clone, Debug)]
 pub struct ChunkTraces {
@@ -155,6 +164,11 @@ impl ChunkStats {
 pub trait ChunkSource: Debug + Send + Sync {
     /// Opens the chunk. Reads no more than metadata.
     async fn open(self: Arc<Self>) -> Result<Box<dyn SpanChunk>>;
+
+    /// Opens the chunk if nothing has to be read for that.
+    fn open_in_memory(&self) -> Result<Option<Box<dyn SpanChunk>>> {
+        Ok(None)
+    }
 
     /// What this is, for EXPLAIN: a block id and row group, or live spans.
     fn describe(&self) -> String;

@@ -2,8 +2,9 @@
 //! where there are too many of those, of spans.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use arrow::{
@@ -24,15 +25,20 @@ use datafusion::{
 };
 
 use super::{
-    chunk::SpanChunk,
+    chunk::{Effort, SpanChunk},
     columns::{AttributeScope, SpanColumn, SpanField},
     interval::ROUNDED_SECONDS,
     span_filter::{Passing, SpanFilter, SpanTest},
 };
-use crate::error::Result;
+use crate::{clock, error::Result};
 
 /// The most pairs of values that a condition on two columns is asked of.
 const PAIRS_MAX: usize = 16 * 1024;
+/// A condition is asked of so many rows at first, and then of as many at a time as it manages in [`SLICE_TIME`].
+const FIRST_SLICE: usize = 64;
+const SLICE_TIME: Duration = Duration::from_millis(10);
+/// A slice has at most so many times as many rows as the one before.
+const SLICE_GROWTH: usize = 64;
 /// If fewer than one in this many spans is left, a condition is asked of those only.
 const FEW_SPANS: usize = 8;
 
@@ -40,6 +46,8 @@ const FEW_SPANS: usize = 8;
 pub struct ValueTest<'a> {
     /// What may pass, if the column is of attribute values.
     pub passing: Passing,
+    /// If only one text can pass: that text.
+    pub only_text: Option<&'a str>,
     /// If known: whole numbers (of times and durations, nanoseconds) that pass are not below the first nor above the second.
     pub within: Option<(i64, i64)>,
     condition: &'a Condition,
@@ -49,19 +57,25 @@ pub struct ValueTest<'a> {
 
 impl ValueTest<'_> {
     /// Whether one of these values of the column passes.
-    pub fn passes_any(&self, values: &ArrayRef) -> Result<bool> {
+    pub async fn passes_any(&self, values: &ArrayRef) -> Result<bool> {
         if values.is_empty() {
             return Ok(false);
         }
-        Ok(self.verdicts(values).is_none_or(|verdicts| verdicts.true_count() > 0))
+        // What cannot be told may pass.
+        let passing = self.condition.ask(self.arrays(values), values.len(), true).await;
+        Ok(passing.map_or(true, |verdicts| verdicts.true_count() > 0))
     }
 
     /// Which of these values of the column pass. Values that no span has may make the condition fail: then nothing is known.
-    pub fn verdicts(&self, values: &ArrayRef) -> Option<BooleanArray> {
+    pub async fn verdicts(&self, values: &ArrayRef) -> Option<BooleanArray> {
+        self.condition.evaluate(self.arrays(values), values.len()).await.ok()
+    }
+
+    /// The condition's columns where this one has these values and the others have none.
+    fn arrays(&self, values: &ArrayRef) -> Vec<ArrayRef> {
         let others = |c: &SpanColumn| new_null_array(&c.data_type(), values.len());
-        let arrays = self.condition.columns.iter().enumerate();
-        let arrays = arrays.map(|(i, c)| if i == self.column { values.clone() } else { others(c) }).collect();
-        self.condition.evaluate(arrays, values.len()).ok()
+        let columns = self.condition.columns.iter().enumerate();
+        columns.map(|(i, c)| if i == self.column { values.clone() } else { others(c) }).collect()
     }
 }
 
@@ -73,9 +87,9 @@ struct Condition {
     schema: SchemaRef,
     columns: Vec<SpanColumn>,
     passing: Passing,
+    /// The test of another language.
+    test: Option<Arc<dyn SpanTest>>,
     comparison: Option<Comparison>,
-    /// A test of places, which tell the spans themselves.
-    places: Option<Arc<dyn SpanTest>>,
 }
 
 /// A comparison of a time or duration with a literal, in nanoseconds.
@@ -134,12 +148,12 @@ impl Condition {
         let columns: Vec<SpanColumn> = at.iter().filter_map(|i| all.get(*i).cloned()).collect();
         let schema = Arc::new(Schema::new(columns.iter().map(SpanColumn::field).collect::<Vec<_>>()));
         let test = (expr.as_ref() as &dyn std::any::Any).downcast_ref::<ScalarFunctionExpr>();
-        let test = test.and_then(|f| (f.fun().inner().as_ref() as &dyn std::any::Any).downcast_ref::<SpanFilter>());
+        let test = test.and_then(|f| (f.fun().inner().as_ref() as &dyn std::any::Any).downcast_ref::<SpanFilter>()).map(SpanFilter::test);
         Ok(Self {
             expr: reassign_expr_columns(expr.clone(), &schema)?,
             schema,
-            places: test.map(|filter| filter.test()).filter(|test| test.places().is_some()).cloned(),
-            passing: test.map_or(Passing::ANYTHING, |filter| filter.test().passing()),
+            passing: test.map_or(Passing::ANYTHING, |test| test.passing()),
+            test: test.cloned(),
             comparison: Comparison::of(&columns, expr),
             columns,
         })
@@ -167,9 +181,14 @@ impl Condition {
         self.columns.iter().map(of).sum()
     }
 
+    /// If the condition is on places, those that pass.
+    fn places(&self) -> Option<&HashSet<i128>> {
+        self.test.as_ref()?.places()
+    }
+
     /// The spans of a chunk that pass, if the condition is on places.
     fn spans_at(&self, chunk: &dyn SpanChunk) -> Option<Vec<u32>> {
-        Some(chunk.spans_at(self.places.as_ref()?.places()?))
+        Some(chunk.spans_at(self.places()?))
     }
 
     /// Rounded start times that decide the condition: those on whose grid its literal lies. Of an interval, which is open on its
@@ -187,12 +206,12 @@ impl Condition {
     }
 
     /// Whether no span of a chunk can meet the condition. With several columns that is known only if each alone decides.
-    async fn excludes(&self, chunk: &mut dyn SpanChunk) -> Result<bool> {
+    async fn excludes(&self, chunk: &mut dyn SpanChunk, effort: Effort) -> Result<bool> {
         if self.columns.is_empty() || self.columns.len() > 1 && self.passing.absent {
             return Ok(false);
         }
         for (i, column) in self.columns.iter().enumerate() {
-            if !chunk.excludes(column, &self.test(i)).await? {
+            if !chunk.excludes(column, &self.test(i), effort).await? {
                 return Ok(false);
             }
         }
@@ -202,7 +221,8 @@ impl Condition {
     /// The condition as a test of one of its columns.
     fn test(&self, column: usize) -> ValueTest<'_> {
         let within = self.comparison.and_then(|comparison| comparison.within());
-        ValueTest { passing: self.passing, within, condition: self, column }
+        let only_text = self.test.as_ref().and_then(|test| test.only_text());
+        ValueTest { passing: self.passing, only_text, within, condition: self, column }
     }
 
     /// Which values of its columns the condition needs. A missing value can stand for one that does not pass if it does not pass
@@ -211,7 +231,37 @@ impl Condition {
         if self.columns.len() == 1 && !self.passing.absent { self.passing } else { Passing::ANYTHING }
     }
 
-    fn evaluate(&self, arrays: Vec<ArrayRef>, rows: usize) -> Result<BooleanArray> {
+    async fn evaluate(&self, arrays: Vec<ArrayRef>, rows: usize) -> Result<BooleanArray> {
+        self.ask(arrays, rows, false).await
+    }
+
+    /// Asks of some rows at a time: between them the query can be stopped. With `one`, only until one has passed.
+    async fn ask(&self, arrays: Vec<ArrayRef>, rows: usize, one: bool) -> Result<BooleanArray> {
+        let mut slice = FIRST_SLICE;
+        if rows <= slice {
+            return self.evaluate_at_once(arrays, rows);
+        }
+        let mut verdicts = BooleanBufferBuilder::new(rows);
+        while verdicts.len() < rows {
+            let (at, began) = (verdicts.len(), clock::now());
+            let count = slice.min(rows - at);
+            let some = arrays.iter().map(|array| array.slice(at, count)).collect();
+            let found = self.evaluate_at_once(some, count)?;
+            verdicts.append_buffer(found.values());
+            if one && found.true_count() > 0 {
+                break;
+            }
+            let took = began.elapsed();
+            let in_time = slice as u128 * SLICE_TIME.as_nanos() / took.as_nanos().max(1);
+            slice = usize::try_from(in_time).unwrap_or(usize::MAX).clamp(1, slice.saturating_mul(SLICE_GROWTH));
+            if took > SLICE_TIME / 10 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(BooleanArray::new(verdicts.finish(), None))
+    }
+
+    fn evaluate_at_once(&self, arrays: Vec<ArrayRef>, rows: usize) -> Result<BooleanArray> {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         // What a dictionary holds may be NULL where no span's value is.
         let fields = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
@@ -230,63 +280,66 @@ impl Condition {
         if let Some(rounded) = self.rounded(chunk) {
             chunk.load(std::slice::from_ref(&rounded)).await?;
             if let Some(ends) = chunk.coded(&rounded)? {
-                return Ok(and(ends.spans_where(&self.evaluate(vec![ends.values.clone()], ends.values.len())?), before));
+                return Ok(and(ends.spans_where(&self.evaluate(vec![ends.values.clone()], ends.values.len()).await?), before));
             }
         }
         let few = |before: &&BooleanBuffer| before.count_set_bits() < chunk.span_count() / FEW_SPANS;
         if let Some(few) = before.filter(few)
-            && let Some(mask) = self.spans_of_few(chunk, few)?
+            && let Some(mask) = self.spans_of_few(chunk, few).await?
         {
             return Ok(mask);
         }
         // Values that no span has may make the condition fail: then it is asked of spans.
-        if let Some(Ok(mask)) = self.spans_by_code(chunk)? {
+        if let Some(Ok(mask)) = self.spans_by_code(chunk).await? {
             return Ok(and(mask, before));
         }
         chunk.load(&self.columns).await?;
         match before {
-            Some(before) if before.count_set_bits() < chunk.span_count() / FEW_SPANS => self.spans_of(chunk, before),
-            Some(before) => match self.spans_of_all(chunk) {
+            Some(before) if before.count_set_bits() < chunk.span_count() / FEW_SPANS => self.spans_of(chunk, before).await,
+            Some(before) => match self.spans_of_all(chunk).await {
                 Ok(mask) => Ok(&mask & before),
-                Err(_) => self.spans_of(chunk, before),
+                Err(_) => self.spans_of(chunk, before).await,
             },
-            None => self.spans_of_all(chunk),
+            None => self.spans_of_all(chunk).await,
         }
     }
 
     /// Asks of the values that one or two columns have; `None` if they have too many.
-    fn spans_by_code(&self, chunk: &mut dyn SpanChunk) -> Result<Option<Result<BooleanBuffer>>> {
+    async fn spans_by_code(&self, chunk: &mut dyn SpanChunk) -> Result<Option<Result<BooleanBuffer>>> {
         Ok(match &self.columns[..] {
-            [column] => chunk.coded_passing(column, self.needs())?.map(|coded| {
-                let verdicts = self.evaluate(vec![coded.values.clone()], coded.values.len())?;
-                Ok(coded.spans_where(&verdicts))
-            }),
+            [column] => match chunk.coded_passing(column, self.needs())? {
+                Some(coded) => {
+                    let verdicts = self.evaluate(vec![coded.values.clone()], coded.values.len()).await;
+                    Some(verdicts.map(|verdicts| coded.spans_where(&verdicts)))
+                }
+                None => None,
+            },
             [first, second] => {
                 let (Some(first), Some(second)) = (chunk.coded(first)?, chunk.coded(second)?) else { return Ok(None) };
                 if first.values.len().saturating_mul(second.values.len()) > PAIRS_MAX {
                     return Ok(None);
                 }
                 let pairs = first.pairs_with(&second)?;
-                Some(self.evaluate(pairs.values.to_vec(), pairs.count).map(|verdicts| pairs.spans_where(&verdicts)))
+                Some(self.evaluate(pairs.values.to_vec(), pairs.count).await.map(|verdicts| pairs.spans_where(&verdicts)))
             }
             _ => None,
         })
     }
 
-    fn spans_of_all(&self, chunk: &mut dyn SpanChunk) -> Result<BooleanBuffer> {
+    async fn spans_of_all(&self, chunk: &mut dyn SpanChunk) -> Result<BooleanBuffer> {
         let arrays = self.columns.iter().map(|c| chunk.column(c, None)).collect::<Result<Vec<_>>>()?;
-        Ok(self.evaluate(arrays, chunk.span_count())?.values().clone())
+        Ok(self.evaluate(arrays, chunk.span_count()).await?.values().clone())
     }
 
-    fn spans_of(&self, chunk: &mut dyn SpanChunk, some: &BooleanBuffer) -> Result<BooleanBuffer> {
+    async fn spans_of(&self, chunk: &mut dyn SpanChunk, some: &BooleanBuffer) -> Result<BooleanBuffer> {
         let some: UInt32Array = some.set_indices().map(|i| i as u32).collect::<Vec<_>>().into();
         let arrays = self.columns.iter().map(|c| chunk.column(c, Some(&some))).collect::<Result<Vec<_>>>()?;
-        let verdicts = self.evaluate(arrays, some.len())?;
+        let verdicts = self.evaluate(arrays, some.len()).await?;
         Ok(mask_of(chunk.span_count(), verdicts.values().set_indices().map(|i| some.value(i))))
     }
 
     /// Asks of few spans, whose columns all have codes, without looking at the others; `None` if one has none.
-    fn spans_of_few(&self, chunk: &mut dyn SpanChunk, few: &BooleanBuffer) -> Result<Option<BooleanBuffer>> {
+    async fn spans_of_few(&self, chunk: &mut dyn SpanChunk, few: &BooleanBuffer) -> Result<Option<BooleanBuffer>> {
         let few: UInt32Array = few.set_indices().map(|i| i as u32).collect::<Vec<_>>().into();
         let mut coded = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
@@ -295,13 +348,13 @@ impl Condition {
         }
         if let [(values, codes)] = &coded[..]
             && values.len() < few.len()
-            && let Ok(verdicts) = self.evaluate(vec![values.clone()], values.len())
+            && let Ok(verdicts) = self.evaluate(vec![values.clone()], values.len()).await
         {
             let passing = few.values().iter().zip(codes.iter()).filter(|(_, code)| verdicts.value(**code as usize));
             return Ok(Some(mask_of(chunk.span_count(), passing.map(|(span, _)| *span))));
         }
         let arrays = coded.into_iter().map(|(values, codes)| Ok(take(&values, &UInt32Array::new(codes, None), None)?));
-        let verdicts = self.evaluate(arrays.collect::<Result<_>>()?, few.len())?;
+        let verdicts = self.evaluate(arrays.collect::<Result<_>>()?, few.len()).await?;
         Ok(Some(mask_of(chunk.span_count(), verdicts.values().set_indices().map(|i| few.value(i)))))
     }
 }
@@ -399,18 +452,18 @@ impl ScanFilter {
     }
 
     /// Which of statistics and dictionaries excludes all spans of a chunk, if one does.
-    pub async fn excludes(&self, chunk: &mut dyn SpanChunk) -> Result<Option<ExcludedBy>> {
+    pub async fn excludes(&self, chunk: &mut dyn SpanChunk, effort: Effort) -> Result<Option<ExcludedBy>> {
         let none = |c: &Condition| c.decided(chunk) == Some(false) || c.spans_at(chunk).is_some_and(|s| s.is_empty());
         let decided = self.conditions.iter().any(none);
         if decided || self.tightening.iter().any(|filter| filter.excludes(chunk)) {
             return Ok(Some(ExcludedBy::Statistics));
         }
         let columns: Vec<_> = self.conditions.iter().flat_map(|c| c.columns.iter().map(|column| (column, c.passing))).collect();
-        if columns.len() > 1 {
+        if columns.len() > 1 && effort == Effort::Dictionaries {
             chunk.load_dictionaries(&columns).await?;
         }
         for condition in &self.conditions {
-            if condition.excludes(chunk).await? {
+            if condition.excludes(chunk, effort).await? {
                 return Ok(Some(ExcludedBy::Dictionary));
             }
         }
@@ -419,7 +472,7 @@ impl ScanFilter {
 
     /// Leaves out of a chunk, if that spares enough, traces that cannot pass by the bounds of pages.
     pub async fn narrow(&self, chunk: &mut dyn SpanChunk) -> Result<()> {
-        let open = self.conditions.iter().filter(|c| c.columns.len() == 1 && c.places.is_none() && c.decided(chunk).is_none());
+        let open = self.conditions.iter().filter(|c| c.columns.len() == 1 && c.places().is_none() && c.decided(chunk).is_none());
         let tests: Vec<_> = open.map(|c| (&c.columns[0], c.test(0))).collect();
         if tests.is_empty() { Ok(()) } else { chunk.narrow(&tests).await }
     }

@@ -14,7 +14,7 @@ use datafusion::{
 };
 
 use super::{
-    chunk::SpanChunk,
+    chunk::{Effort, SpanChunk},
     columns::SpanColumn,
     filter::{ScanFilter, mask_of},
     groups::Dimension,
@@ -89,7 +89,7 @@ impl Members {
         let before = spans.map(|spans| mask_of(count, spans.values().iter().copied()));
         let mut numbers = vec![0u32; count];
         for (bit, filter) in self.filters.iter().enumerate() {
-            if filter.excludes(chunk).await?.is_some() {
+            if filter.excludes(chunk, Effort::Dictionaries).await?.is_some() {
                 continue;
             }
             match filter.select(chunk, before.as_ref()).await? {

@@ -30,7 +30,7 @@ mod witness;
 
 pub use aggregate::SpanAggregateExec;
 pub use aggregate_rule::AggregateInScan;
-pub use chunk::{ChunkSource, ChunkStats, ChunkTraces, SpanChunk};
+pub use chunk::{ChunkSource, ChunkStats, ChunkTraces, Effort, SpanChunk};
 pub use coded::CodedColumn;
 pub(crate) use coded::spread;
 pub use codes::Codes;
@@ -49,7 +49,7 @@ pub use members::{MEMBERS_MAX, MembersFunction};
 pub use newest::NewestTraces;
 pub(crate) use place::{place, places, span_at};
 pub use span_filter::{Passing, SpanFilter, SpanTest};
-pub use table::SpansTable;
+pub use table::{SearchedInMemory, SpansTable};
 pub use tolerance::{BlockFailures, Tolerance};
 pub use traces::{TraceChoice, TraceFilter, TraceSpans, TraceTest};
 pub(crate) use value_counts::AttributeBuilder;

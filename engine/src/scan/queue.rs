@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::{
-    chunk::{ChunkSource, ChunkStats, ChunkTraces, SpanChunk},
+    chunk::{ChunkSource, ChunkStats, ChunkTraces, Effort, SpanChunk},
     columns::SpanField,
     filter::{ExcludedBy, ScanFilter},
     newest::NewestTraces,
@@ -206,7 +206,7 @@ impl ChunkQueue {
         if self.is_too_old(chunk.as_ref()) {
             return Ok(self.leave(chunk.as_ref(), &self.counters.old));
         }
-        if let Some(by) = self.filter.excludes(chunk.as_mut()).await? {
+        if let Some(by) = self.filter.excludes(chunk.as_mut(), Effort::Dictionaries).await? {
             return Ok(self.leave(chunk.as_ref(), self.counters.excluded(by)));
         }
         let before = chunk.span_count();

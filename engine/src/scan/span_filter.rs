@@ -73,6 +73,11 @@ pub trait SpanTest: Any + Debug + Send + Sync {
         Passing::ANYTHING
     }
 
+    /// If only one text can pass: that text. A span may pass only if one of its values, or one element of an array, is it.
+    fn only_text(&self) -> Option<&str> {
+        None
+    }
+
     /// If the column is [`SpanColumn::Place`](super::SpanColumn::Place): the places that pass.
     fn places(&self) -> Option<&HashSet<i128>> {
         None

@@ -8,16 +8,22 @@ use datafusion::{
     catalog::{Session, TableProvider},
     common::DFSchema,
     error::Result as DfResult,
-    logical_expr::{Expr, TableProviderFilterPushDown, TableType, expr_rewriter::unnormalize_col, lit, utils::conjunction},
+    execution::context::ExecutionProps,
+    logical_expr::{
+        Expr, TableProviderFilterPushDown, TableType, expr_rewriter::unnormalize_col, lit,
+        physical_planning_context::PhysicalPlanningContext, utils::conjunction,
+    },
+    physical_expr::{self, create_physical_expr},
     physical_plan::ExecutionPlan,
 };
 use futures::StreamExt;
 use uuid::Uuid;
 
 use super::{
-    LiveChunkSource, SpanScanExec,
-    chunk::ChunkSource,
+    LiveChunkSource, LiveSegment, SpanScanExec,
+    chunk::{ChunkSource, Effort},
     columns::{SpanColumn, SpanField, schema_of},
+    filter::ScanFilter,
     newest::NewestTraces,
     queue::ScanUnit,
     traces::{PlannedTraceFilter, TraceChoice, TraceFilter},
@@ -26,6 +32,17 @@ use crate::{Engine, Snapshot, block::BlockMeta, error::Result, tenant::TenantId}
 
 /// Footers that are read at the same time.
 const OPEN_CONCURRENCY: usize = 16;
+
+/// What was searched without reading anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SearchedInMemory {
+    /// Row groups of blocks.
+    pub chunks: u64,
+    /// The traces in them.
+    pub traces: u64,
+    /// The spans in them.
+    pub spans: u64,
+}
 
 /// The spans of one tenant as a DataFusion table.
 #[derive(Clone, Debug)]
@@ -134,12 +151,48 @@ impl SpansTable {
         Ok(Some(Arc::new(PlannedTraceFilter { test: filter.test.clone(), conditions, apart: filter.apart.clone() })))
     }
 
+    /// What all chunks hold together, if what is in memory of them shows that no span passes all of these filters: then no plan
+    /// need be made to find that out. `None` if that is not known, or something is wrong, which a plan will tell. Reads nothing.
+    /// Live spans may always pass.
+    pub async fn excluded_in_memory(&self, filters: &[Expr]) -> Option<SearchedInMemory> {
+        self.searched_in_memory(filters).await.ok().flatten()
+    }
+
+    async fn searched_in_memory(&self, filters: &[Expr]) -> Result<Option<SearchedInMemory>> {
+        let snapshot = self.parts();
+        let lives = |segment: &LiveSegment| segment.traces.iter().any(|t| self.blocks_within.is_none_or(|range| t.overlaps(range)));
+        if filters.is_empty() || !snapshot.unreadable.is_empty() || snapshot.live.iter().any(lives) {
+            return Ok(None);
+        }
+        let schema = DFSchema::try_from(self.schema.clone())?;
+        let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+        let parts = filters.iter().map(|expr| create_physical_expr(&unnormalize_col(expr.clone()), &schema, &props, &context));
+        let filter = ScanFilter::new(&self.columns, Some(&physical_expr::conjunction(parts.collect::<DfResult<Vec<_>>>()?)))?;
+        let prune = super::prune::Pruning::of(filters).within(self.blocks_within);
+        let mut searched = SearchedInMemory::default();
+        for meta in snapshot.blocks.iter().filter(|meta| !prune.excludes_block(meta)) {
+            let Some(block) = self.engine.block_in_memory(&self.tenant, meta) else { return Ok(None) };
+            for row_group in block.row_groups() {
+                let Some(mut chunk) = block.row_group(row_group).open_in_memory()? else { return Ok(None) };
+                if filter.excludes(chunk.as_mut(), Effort::Memory).await?.is_none() {
+                    return Ok(None);
+                }
+                let stats = chunk.stats();
+                searched.chunks += 1;
+                searched.traces += stats.traces;
+                searched.spans += stats.spans;
+            }
+        }
+        Ok(Some(searched))
+    }
+
+    fn parts(&self) -> Snapshot {
+        self.parts.as_ref().map_or_else(|| self.engine.snapshot(&self.tenant), |parts| parts.as_ref().clone())
+    }
+
     /// The units of work of a scan that starts now.
     async fn units(&self, prune: &super::prune::Pruning) -> Result<Vec<ScanUnit>> {
-        let snapshot = match &self.parts {
-            Some(parts) => parts.as_ref().clone(),
-            None => self.engine.snapshot(&self.tenant),
-        };
+        let snapshot = self.parts();
         let tolerance = snapshot.tolerance.clone();
         snapshot.judge_unreadable()?;
         let mut units = Vec::new();

@@ -28,7 +28,7 @@ use datafusion::{
 use parking_lot::Mutex;
 
 use super::{
-    chunk::{ChunkTraces, SpanChunk},
+    chunk::{ChunkTraces, Effort, SpanChunk},
     columns::SpanColumn,
     filter::ScanFilter,
     newest::NewestTraces,
@@ -158,7 +158,7 @@ impl TraceStage {
     pub async fn possible(&self, chunk: &mut dyn SpanChunk) -> Result<Option<Vec<bool>>> {
         let mut met = Vec::with_capacity(self.conditions.len());
         for condition in &self.conditions {
-            met.push(condition.excludes(chunk).await?.is_none());
+            met.push(condition.excludes(chunk, Effort::Dictionaries).await?.is_none());
         }
         let enters = |conditions: &Vec<usize>| conditions.iter().all(|c| met.get(*c).copied().unwrap_or(true));
         let apart = || !self.apart.is_empty() && self.test.entrances().is_none_or(|all| all.iter().any(enters));

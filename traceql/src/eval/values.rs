@@ -95,16 +95,31 @@ impl Text {
 
     fn test(&self, test: &Test) -> BooleanBuffer {
         match self {
-            Self::Plain(a) => BooleanBuffer::collect_bool(a.len(), |i| a.is_valid(i) && test.passes_text(a.value(i))),
-            Self::Dictionary { keys, values } => {
-                let passing = BooleanBuffer::collect_bool(values.len(), |i| values.is_valid(i) && test.passes_text(values.value(i)));
+            Self::Dictionary { keys, values } if keys.len() >= values.len() => {
+                let passing = rows_where(values.len(), |i| values.is_valid(i).then(|| values.value(i)), test);
                 if passing.count_set_bits() == 0 {
                     return BooleanBuffer::new_unset(keys.len());
                 }
                 BooleanBuffer::collect_bool(keys.len(), |i| keys.is_valid(i) && passing.value(keys.value(i) as usize))
             }
+            // A slice of a dictionary array has all of its values: only those are asked that a row may have.
+            _ => rows_where(self.len(), |row| self.get(row), test),
         }
     }
+}
+
+/// The rows whose text passes a test.
+fn rows_where<'a>(rows: usize, text: impl Fn(usize) -> Option<&'a str>, test: &Test) -> BooleanBuffer {
+    match (test.op, test.literal, test.regex) {
+        (BinaryOp::Eq, Static::String(literal), None) => BooleanBuffer::collect_bool(rows, |i| text(i).is_some_and(|t| same(t, literal))),
+        _ => BooleanBuffer::collect_bool(rows, |i| text(i).is_some_and(|t| test.passes_text(t))),
+    }
+}
+
+/// Equality of texts that mostly differ, as ids do in their last byte.
+#[inline]
+fn same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a.as_bytes().last() == b.as_bytes().last() && a == b
 }
 
 #[allow(clippy::len_without_is_empty)]

@@ -126,6 +126,10 @@ impl SpanTest for TraceqlFilter {
         self.evaluate_columns(columns, spans)
     }
 
+    fn only_text(&self) -> Option<&str> {
+        equal_text(&self.expr)
+    }
+
     fn passing(&self) -> Passing {
         match &self.expr {
             FieldExpr::Binary { op, lhs, rhs } if op.is_comparison() || op.is_regex() => match (lhs.as_ref(), rhs.as_ref()) {
@@ -142,6 +146,18 @@ impl SpanTest for TraceqlFilter {
             }
             _ => Passing::ANYTHING,
         }
+    }
+}
+
+/// The text of `field = "text"`.
+fn equal_text(expr: &FieldExpr) -> Option<&str> {
+    match expr {
+        FieldExpr::Binary { op: BinaryOp::Eq, lhs, rhs } => match (lhs.as_ref(), rhs.as_ref()) {
+            (FieldExpr::Field(_), FieldExpr::Static(Static::String(text)))
+            | (FieldExpr::Static(Static::String(text)), FieldExpr::Field(_)) => Some(text),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -178,12 +178,17 @@ pub(super) fn overlapping_spans(
     whole: &Whole,
     change: impl FnOnce(SpansTable) -> SpansTable,
 ) -> Result<LogicalPlanBuilder, Error> {
-    let within = range.map(|range| whole.as_ref().map_or(range, |w| w.widened(range)));
+    let within = range.map(|range| reach(whole, range));
     let plan = spans_with(sessions, tenant, columns, within, change)?;
     let Some((start, end)) = range else { return Ok(plan) };
     let bound = |condition| or_reaching(condition, whole, (start, end));
     let plan = plan.filter(bound(column(&SpanColumn::Field(SpanField::TraceStartTime)).lt_eq(timestamp(end))))?;
     Ok(plan.filter(bound(column(&SpanColumn::Field(SpanField::TraceEndTime)).gt_eq(timestamp(start))))?)
+}
+
+/// The range in which the parts lie of all traces that overlap a range (Unix nanoseconds, inclusive).
+pub fn reach(whole: &Whole, range: (i64, i64)) -> (i64, i64) {
+    whole.as_ref().map_or(range, |w| w.widened(range))
 }
 
 fn timestamp(nanos: i64) -> Expr {

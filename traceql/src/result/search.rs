@@ -11,7 +11,7 @@ use arrow::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use tracehouse_engine::{Error, Result};
+use tracehouse_engine::{Error, Result, scan::SearchedInMemory};
 
 use super::{
     json::{any_value, is_zero, string},
@@ -61,6 +61,17 @@ pub struct SearchMetrics {
 }
 
 impl SearchMetrics {
+    /// The cost of a search for which nothing was read.
+    pub fn of(searched: SearchedInMemory) -> Self {
+        Self {
+            inspected_traces: searched.traces as u32,
+            inspected_spans: searched.spans,
+            completed_jobs: searched.chunks as u32,
+            total_jobs: searched.chunks as u32,
+            ..Self::default()
+        }
+    }
+
     /// The cost of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
