@@ -296,12 +296,13 @@ pub(super) fn lacks(rows: &Rows, column: &SpanColumn, text: &str) -> bool {
     if scope.is_repeated() || legacy::leaves(rows, column).is_some() {
         return false;
     }
+    let is_empty = |path: &str| rows.is_empty(path).unwrap_or(false);
+    let lacks = |path: &str, text: &str| rows.cache().lacks(rows.place(), path, text);
     let own = rows.block().promoted().iter().filter(|p| p.scope == *scope && p.key == **key && !p.int).map(|p| p.path.as_str());
     let service = (*scope == AttributeScope::Resource && **key == *SERVICE_NAME).then_some(SERVICE_NAME_LEAF);
     let generic = value_leaf(*scope, "Value");
-    own.chain(service)
-        .chain([generic.as_str()])
-        .all(|path| rows.is_empty(path).unwrap_or(false) || rows.cache().lacks(rows.place(), path, text))
+    own.chain(service).all(|path| is_empty(path) || lacks(path, text))
+        && (is_empty(&generic) || lacks(&key_leaf(*scope), key) || lacks(&generic, text))
 }
 
 /// Whether nothing has an attribute, and so no test passes.
