@@ -14,7 +14,7 @@ use datafusion::{
     },
 };
 
-/// `template` with the rules that built plans need, each applied once: none makes work for one before it.
+/// `template` with the rules that built plans need, each applied once: a second round finds nothing that matters.
 pub(crate) fn for_built_plans(template: &SessionState) -> SessionState {
     let mut config = template.config().clone();
     config.options_mut().optimizer.max_passes = 1;

@@ -39,7 +39,10 @@ pub async fn search_growing(
     // Jobs read blocks: what is true of a trace with parts in several of them is known before the first.
     let whole = whole_traces(sessions, tenant, request.range).await?;
     if let Some(empty) = empty_answer(sessions, tenant, &query, request, &whole).await? {
-        return Ok(empty);
+        let (_, total) = cut(sessions, tenant, request.range.map(|range| reach(&whole, range)), u64::MAX);
+        let SearchMetrics { inspected_traces, inspected_spans, .. } = empty.metrics;
+        let metrics = SearchMetrics { inspected_traces, inspected_spans, completed_jobs: total.total_jobs, ..total };
+        return Ok(SearchResponse { metrics, ..empty });
     }
     let plan = plan_search(sessions, tenant, &query, request.range, &whole, Some(request.limit))?;
     let regexes = shown_regexes(&plan)?;

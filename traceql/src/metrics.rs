@@ -19,9 +19,9 @@ use tracehouse_sql::Sessions;
 use crate::{
     jobs::Progress,
     plan::{
-        Whole, finds_nothing_in_memory,
+        Whole,
         metrics::{needs_whole, plan_compare, plan_series},
-        whole_traces,
+        series_find_nothing, whole_traces,
     },
     result::{
         metrics::{Assembled, GROUPS_AT_ONCE, Group, InstantResponse, Operand, RangeResponse, Series, apply, assemble, combine, groups_of},
@@ -313,8 +313,7 @@ impl<'a> Run<'a> {
 
     /// Whether what is in memory shows that a series counts no span.
     async fn finds_nothing(&mut self, sessions: &Sessions, series: &syntax::Series) -> Result<bool> {
-        let range = (self.intervals.start, self.intervals.end());
-        let searched = finds_nothing_in_memory(sessions, self.tenant, &series.pipeline, Some(range), &self.whole).await?;
+        let searched = series_find_nothing(sessions, self.tenant, &series.pipeline, &self.intervals, &self.whole).await?;
         self.progress.cost = self.progress.cost.plus(searched.map(SearchMetrics::of).unwrap_or_default());
         Ok(searched.is_some())
     }

@@ -5,10 +5,10 @@ use tracehouse_engine::{Error, ErrorKind, Result, TenantId};
 use tracehouse_sql::Sessions;
 
 use crate::{
-    eval::{Regexes, check_regex, compile_regex},
+    eval::{Pattern, Regexes, check_regex},
     growing::{ANSWER, run},
     jobs::Progress,
-    plan::{Condition, SearchPlan, Whole, finds_nothing_in_memory, plan_search, whole_traces},
+    plan::{Condition, SearchPlan, Whole, plan_search, search_finds_nothing, whole_traces},
     result::search::{SearchMetrics, SearchResponse, SearchResult},
     spansets::Memory,
     syntax::{self, Query, Root, Static},
@@ -75,7 +75,7 @@ pub(crate) async fn empty_answer(
     whole: &Whole,
 ) -> Result<Option<SearchResponse>> {
     let Root::Spansets(pipeline) = &query.root else { return Ok(None) };
-    let searched = finds_nothing_in_memory(sessions, tenant, pipeline, request.range, whole).await?;
+    let searched = search_finds_nothing(sessions, tenant, pipeline, request.range, whole).await?;
     Ok(searched.map(|searched| SearchResponse { traces: Vec::new(), metrics: SearchMetrics::of(searched) }))
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn shown_regexes(plan: &SearchPlan) -> Result<Regexes> {
         if let Condition::Test(op, Static::String(pattern)) = condition
             && op.is_regex()
         {
-            regexes.insert(pattern.clone(), compile_regex(pattern).map_err(Error::invalid)?);
+            regexes.insert(pattern.clone(), Pattern::new(pattern).map_err(Error::invalid)?);
         }
     }
     Ok(regexes)

@@ -43,6 +43,16 @@ enum Known {
     Values(ArrayRef),
 }
 
+impl Known {
+    fn of(remembered: Remembered) -> Option<Self> {
+        match remembered {
+            Remembered::Codes(known) => Some(Self::Codes(known)),
+            Remembered::Values(values) => Some(Self::Values(values)),
+            Remembered::Asked | Remembered::Uncoded => None,
+        }
+    }
+}
+
 /// Columns that have a number for each span, many of them different.
 fn is_numbers(column: &SpanColumn) -> bool {
     matches!(column, SpanColumn::Field(SpanField::DurationNs | SpanField::StartTime))
@@ -70,11 +80,8 @@ impl CachedChunk {
         if let Some((_, known)) = here {
             return Some(known.clone());
         }
-        let (passing, known) = match self.remembered(column, passing)? {
-            (passing, Remembered::Codes(known)) => (passing, Known::Codes(known)),
-            (passing, Remembered::Values(values)) => (passing, Known::Values(values)),
-            _ => return None,
-        };
+        let (passing, known) = self.remembered(column, passing)?;
+        let known = Known::of(known)?;
         self.columns_cached += 1;
         self.inner.rows.cache().count_hit();
         self.known.entry(column.clone()).or_default().push((passing, known.clone()));
@@ -213,7 +220,12 @@ impl SpanChunk for CachedChunk {
         if test.only_text.is_some_and(|text| lacks(&self.inner.rows, column, text)) {
             return Ok(true);
         }
-        match self.known(column, test.passing) {
+        // A question that comes before the scan is not counted.
+        let known = match effort {
+            Effort::Memory => self.remembered(column, test.passing).and_then(|(_, known)| Known::of(known)),
+            Effort::Dictionaries => self.known(column, test.passing),
+        };
+        match known {
             Some(Known::Codes(known)) => Ok(!test.passes_any(&known.values).await?),
             _ => self.inner.excludes(column, test, effort).await,
         }

@@ -293,16 +293,15 @@ async fn attribute_excluded(rows: &Rows, scope: AttributeScope, key: &str, test:
 /// Whether it is remembered that no value of an attribute is this text, nor an element of one.
 pub(super) fn lacks(rows: &Rows, column: &SpanColumn, text: &str) -> bool {
     let SpanColumn::Attribute { scope, key } = column else { return false };
-    if scope.is_repeated() || legacy::leaves(rows, column).is_some() {
+    // Names of services have a leaf of their own.
+    if scope.is_repeated() || legacy::leaves(rows, column).is_some() || **key == *SERVICE_NAME {
         return false;
     }
     let is_empty = |path: &str| rows.is_empty(path).unwrap_or(false);
     let lacks = |path: &str, text: &str| rows.cache().lacks(rows.place(), path, text);
-    let own = rows.block().promoted().iter().filter(|p| p.scope == *scope && p.key == **key && !p.int).map(|p| p.path.as_str());
-    let service = (*scope == AttributeScope::Resource && **key == *SERVICE_NAME).then_some(SERVICE_NAME_LEAF);
+    let mut own = rows.block().promoted().iter().filter(|p| p.scope == *scope && p.key == **key && !p.int).map(|p| p.path.as_str());
     let generic = value_leaf(*scope, "Value");
-    own.chain(service).all(|path| is_empty(path) || lacks(path, text))
-        && (is_empty(&generic) || lacks(&key_leaf(*scope), key) || lacks(&generic, text))
+    own.all(|path| is_empty(path) || lacks(path, text)) && (is_empty(&generic) || lacks(&key_leaf(*scope), key) || lacks(&generic, text))
 }
 
 /// Whether nothing has an attribute, and so no test passes.

@@ -10,7 +10,7 @@ use std::{
 
 use arrow::array::StringArray;
 
-/// Hashes of the texts of a dictionary, made when a text is looked for the second time.
+/// Hashes of the texts of a dictionary, made when a text is looked for again.
 #[derive(Debug, Default)]
 pub(super) struct TextIndex {
     asked: AtomicBool,
@@ -50,7 +50,7 @@ mod tests {
     fn what_is_there_is_never_missed() {
         let texts = StringArray::from((0..1000).map(|i| (i % 7 > 0).then(|| format!("user-{i}"))).collect::<Vec<_>>());
         let index = TextIndex::default();
-        assert!(!index.lacks(&texts, "nobody"), "it is not worth it for one question");
+        assert!(!index.lacks(&texts, "nobody"), "it is not worth it for one look");
         assert!(index.lacks(&texts, "nobody") && index.lacks(&texts, "") && index.lacks(&texts, "user-7"));
         assert!(texts.iter().flatten().all(|text| !index.lacks(&texts, text)));
     }

@@ -73,7 +73,8 @@ pub trait SpanTest: Any + Debug + Send + Sync {
         Passing::ANYTHING
     }
 
-    /// If only one text can pass: that text. A span may pass only if one of its values, or one element of an array, is it.
+    /// If the columns are of attribute values and only one text can pass: that text. A span may pass only if one of its values,
+    /// or one element of an array, is it.
     fn only_text(&self) -> Option<&str> {
         None
     }

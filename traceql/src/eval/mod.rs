@@ -5,16 +5,17 @@
 
 mod bind;
 mod codes;
+mod pattern;
 mod values;
 
 use std::collections::HashMap;
 
 use arrow::{array::BooleanBufferBuilder, buffer::BooleanBuffer};
-use regex::Regex;
 
 pub use bind::{FieldColumns, columns_of, repeated, values_of};
 pub(crate) use codes::Key;
 pub use codes::{Codes, single_values_of, single_values_or_zeros_of};
+pub use pattern::{Pattern, check_regex};
 pub use values::{NO_PARENT, Values};
 
 use crate::syntax::{
@@ -23,26 +24,14 @@ use crate::syntax::{
 };
 
 /// The compiled regular expressions of a query, by their text.
-pub type Regexes = HashMap<String, Regex>;
-
-/// Whether a text is a regular expression. It may still be too large to be compiled.
-pub fn check_regex(pattern: &str) -> Result<(), String> {
-    regex_syntax::parse(pattern).map(drop).map_err(|e| e.to_string())
-}
-
-/// Compiles a TraceQL regular expression: RE2 syntax, anchored at both ends, `.` matches line breaks.
-pub fn compile_regex(pattern: &str) -> Result<Regex, String> {
-    // Anchored, `a)|(b` would be one.
-    check_regex(pattern)?;
-    Regex::new(&format!("^(?s:{pattern})$")).map_err(|e| e.to_string())
-}
+pub type Regexes = HashMap<String, Pattern>;
 
 /// All regular expressions of an expression.
 pub fn regexes_of(expr: &FieldExpr, into: &mut Regexes) -> Result<(), String> {
     match expr {
         FieldExpr::Binary { op, lhs, rhs } => {
             if let (true, FieldExpr::Static(Static::String(pattern))) = (op.is_regex(), rhs.as_ref()) {
-                into.insert(pattern.clone(), compile_regex(pattern)?);
+                into.insert(pattern.clone(), Pattern::new(pattern)?);
             }
             regexes_of(lhs, into)?;
             regexes_of(rhs, into)
@@ -111,7 +100,7 @@ impl Rows<'_> {
         Ok(&values.test(&test) & active)
     }
 
-    fn regex_of(&self, op: BinaryOp, literal: &Static) -> Option<&Regex> {
+    fn regex_of(&self, op: BinaryOp, literal: &Static) -> Option<&Pattern> {
         match literal {
             Static::String(pattern) if op.is_regex() => self.regexes.get(pattern),
             _ => None,
@@ -191,7 +180,7 @@ pub struct Test<'a> {
     /// The literal on its right.
     pub literal: &'a Static,
     /// The compiled literal of a regex operator.
-    pub regex: Option<&'a Regex>,
+    pub regex: Option<&'a Pattern>,
 }
 
 impl Test<'_> {

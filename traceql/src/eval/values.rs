@@ -94,26 +94,33 @@ impl Text {
     }
 
     fn test(&self, test: &Test) -> BooleanBuffer {
-        match self {
-            Self::Dictionary { keys, values } if keys.len() >= values.len() => {
-                let passing = rows_where(values.len(), |i| values.is_valid(i).then(|| values.value(i)), test);
-                if passing.count_set_bits() == 0 {
-                    return BooleanBuffer::new_unset(keys.len());
-                }
-                BooleanBuffer::collect_bool(keys.len(), |i| keys.is_valid(i) && passing.value(keys.value(i) as usize))
+        let (keys, values) = match self {
+            Self::Plain(a) => return BooleanBuffer::collect_bool(a.len(), |i| a.is_valid(i) && test.passes_text(a.value(i))),
+            Self::Dictionary { keys, values } => (keys, values),
+        };
+        match (test.op, test.literal, test.regex) {
+            (op, _, Some(pattern)) => {
+                let known = pattern.known(values);
+                rows_where(keys, values, |key| pattern.is_match_of(&known, key) != (op == BinaryOp::NotRegex))
             }
-            // A slice of a dictionary array has all of its values: only those are asked that a row may have.
-            _ => rows_where(self.len(), |row| self.get(row), test),
+            (BinaryOp::Eq, Static::String(literal), None) => rows_where(keys, values, |key| same(values.value(key), literal)),
+            _ => rows_where(keys, values, |key| test.passes_text(values.value(key))),
         }
     }
 }
 
-/// The rows whose text passes a test.
-fn rows_where<'a>(rows: usize, text: impl Fn(usize) -> Option<&'a str>, test: &Test) -> BooleanBuffer {
-    match (test.op, test.literal, test.regex) {
-        (BinaryOp::Eq, Static::String(literal), None) => BooleanBuffer::collect_bool(rows, |i| text(i).is_some_and(|t| same(t, literal))),
-        _ => BooleanBuffer::collect_bool(rows, |i| text(i).is_some_and(|t| test.passes_text(t))),
+/// The rows whose text passes; it is asked for texts by their keys.
+fn rows_where(keys: &Int32Array, values: &StringArray, passes: impl Fn(usize) -> bool) -> BooleanBuffer {
+    let passes = |key: usize| values.is_valid(key) && passes(key);
+    // A slice of a dictionary array has all of its values: only those are asked that a row has.
+    if keys.len() < values.len() {
+        return BooleanBuffer::collect_bool(keys.len(), |row| keys.is_valid(row) && passes(keys.value(row) as usize));
     }
+    let passing = BooleanBuffer::collect_bool(values.len(), passes);
+    if passing.count_set_bits() == 0 {
+        return BooleanBuffer::new_unset(keys.len());
+    }
+    BooleanBuffer::collect_bool(keys.len(), |row| keys.is_valid(row) && passing.value(keys.value(row) as usize))
 }
 
 /// Equality of texts that mostly differ, as ids do in their last byte.

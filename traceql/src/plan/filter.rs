@@ -17,7 +17,7 @@ use tracehouse_engine::{
 
 use crate::{
     eval::{FieldColumns, Regexes, Rows, columns_of, regexes_of, turned},
-    syntax::{BinaryOp, Field, FieldExpr, Intrinsic, Static, UnaryOp},
+    syntax::{BinaryOp, Field, FieldExpr, Intrinsic, SERVICE_NAME, Static, UnaryOp},
 };
 
 /// Name of the table in TraceQL plans.
@@ -149,14 +149,16 @@ impl SpanTest for TraceqlFilter {
     }
 }
 
-/// The text of `field = "text"`.
+/// The text of `attribute = "text"`; not of a service's name, which reads as the empty text where there is none.
 fn equal_text(expr: &FieldExpr) -> Option<&str> {
-    match expr {
-        FieldExpr::Binary { op: BinaryOp::Eq, lhs, rhs } => match (lhs.as_ref(), rhs.as_ref()) {
-            (FieldExpr::Field(_), FieldExpr::Static(Static::String(text)))
-            | (FieldExpr::Static(Static::String(text)), FieldExpr::Field(_)) => Some(text),
-            _ => None,
-        },
+    let FieldExpr::Binary { op: BinaryOp::Eq, lhs, rhs } = expr else { return None };
+    match (lhs.as_ref(), rhs.as_ref()) {
+        (FieldExpr::Field(Field::Attribute(attribute)), FieldExpr::Static(Static::String(text)))
+        | (FieldExpr::Static(Static::String(text)), FieldExpr::Field(Field::Attribute(attribute)))
+            if attribute.name != SERVICE_NAME =>
+        {
+            Some(text)
+        }
         _ => None,
     }
 }

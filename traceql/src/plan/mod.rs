@@ -9,7 +9,7 @@ mod tags;
 mod whole;
 
 pub use filter::{TraceqlFilter, filter_expr};
-pub use known::finds_nothing_in_memory;
+pub use known::{search_finds_nothing, series_find_nothing};
 pub use search::{ANSWER_COLUMNS, Condition, SearchPlan, Shown, plan_filters, plan_search, reach};
 pub use spansets::{NUMBERS, Read, SpansetPlan, answer_column};
 pub use tags::{Place, plan_columns};

@@ -245,9 +245,14 @@ pub fn fields_of(series: &Series, filters: &[&FieldExpr]) -> Vec<Field> {
 
 /// The rows that start in the range of the intervals.
 fn between(plan: LogicalPlan, intervals: &Intervals) -> Result<LogicalPlan> {
+    let [lower, upper] = within(intervals);
+    Ok(LogicalPlanBuilder::from(plan).filter(lower)?.filter(upper)?.build()?)
+}
+
+/// The conditions of spans that start in the range of the intervals.
+pub(super) fn within(intervals: &Intervals) -> [Expr; 2] {
     let time = || column(&SpanColumn::Field(SpanField::StartTime));
-    let lower = time().gt(timestamp(intervals.start));
-    Ok(LogicalPlanBuilder::from(plan).filter(lower)?.filter(time().lt_eq(timestamp(intervals.end())))?.build()?)
+    [time().gt(timestamp(intervals.start)), time().lt_eq(timestamp(intervals.end()))]
 }
 
 /// The table of spans with these columns.
