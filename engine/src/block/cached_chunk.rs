@@ -258,6 +258,10 @@ impl SpanChunk for CachedChunk {
         self.inner.has_rounded_start(seconds)
     }
 
+    fn has_codes_at_hand(&mut self, column: &SpanColumn, passing: Passing) -> bool {
+        !self.is_part() && matches!(self.known(column, passing), Some(Known::Codes(_)))
+    }
+
     fn coded(&mut self, column: &SpanColumn) -> Result<Option<CodedColumn>> {
         self.coded_passing(column, Passing::ANYTHING)
     }

@@ -73,6 +73,11 @@ pub trait SpanChunk: Debug + Send {
         Ok(None)
     }
 
+    /// Whether the codes of a column for the `passing` values are at hand, for all spans: then to ask all of them takes little.
+    fn has_codes_at_hand(&mut self, _column: &SpanColumn, _passing: Passing) -> bool {
+        false
+    }
+
     /// An attribute in codes, where its values that are not `passing` may be NULL. Loaded by [`load_passing`](Self::load_passing)
     /// for these at least.
     fn coded_passing(&mut self, column: &SpanColumn, _passing: Passing) -> Result<Option<CodedColumn>> {

@@ -27,6 +27,7 @@ use datafusion::{
 use super::{
     chunk::{Effort, SpanChunk},
     columns::{AttributeScope, SpanColumn, SpanField},
+    comparison::Comparison,
     interval::ROUNDED_SECONDS,
     span_filter::{Passing, SpanFilter, SpanTest},
 };
@@ -41,6 +42,8 @@ const SLICE_TIME: Duration = Duration::from_millis(10);
 const SLICE_GROWTH: usize = 64;
 /// If fewer than one in this many spans is left, a condition is asked of those only.
 const FEW_SPANS: usize = 8;
+/// The same where the codes of all spans are at hand.
+const FEW_AT_HAND: usize = 128;
 
 /// A test of one column's values, for [`SpanChunk::excludes`].
 pub struct ValueTest<'a> {
@@ -90,56 +93,6 @@ struct Condition {
     /// The test of another language.
     test: Option<Arc<dyn SpanTest>>,
     comparison: Option<Comparison>,
-}
-
-/// A comparison of a time or duration with a literal, in nanoseconds.
-#[derive(Clone, Copy, Debug)]
-struct Comparison {
-    field: SpanField,
-    op: Operator,
-    literal: i64,
-}
-
-impl Comparison {
-    fn of(columns: &[SpanColumn], expr: &Arc<dyn PhysicalExpr>) -> Option<Self> {
-        let binary = expr.downcast_ref::<BinaryExpr>()?;
-        let ([SpanColumn::Field(field)], Some(_), Some(literal)) =
-            (columns, binary.left().downcast_ref::<Column>(), binary.right().downcast_ref::<Literal>())
-        else {
-            return None;
-        };
-        let literal = match literal.value() {
-            ScalarValue::TimestampNanosecond(Some(v), _) | ScalarValue::Int64(Some(v)) => *v,
-            _ => return None,
-        };
-        Some(Self { field: *field, op: *binary.op(), literal })
-    }
-
-    /// The least and the greatest value that it can hold for, if it is of one range.
-    fn within(&self) -> Option<(i64, i64)> {
-        let literal = self.literal;
-        Some(match self.op {
-            Operator::Lt => (i64::MIN, literal.checked_sub(1)?),
-            Operator::LtEq => (i64::MIN, literal),
-            Operator::Gt => (literal.checked_add(1)?, i64::MAX),
-            Operator::GtEq => (literal, i64::MAX),
-            Operator::Eq => (literal, literal),
-            _ => return None,
-        })
-    }
-
-    /// Whether it holds for all values between these bounds or for none; `None` if it depends.
-    fn decided(&self, (min, max): (i64, i64)) -> Option<bool> {
-        let (all, none) = match self.op {
-            Operator::Lt => (max < self.literal, min >= self.literal),
-            Operator::LtEq => (max <= self.literal, min > self.literal),
-            Operator::Gt => (min > self.literal, max <= self.literal),
-            Operator::GtEq => (min >= self.literal, max < self.literal),
-            Operator::Eq => (min == max && min == self.literal, self.literal < min || self.literal > max),
-            _ => (false, false),
-        };
-        if all || none { Some(all) } else { None }
-    }
 }
 
 impl Condition {
@@ -283,7 +236,8 @@ impl Condition {
                 return Ok(and(ends.spans_where(&self.evaluate(vec![ends.values.clone()], ends.values.len()).await?), before));
             }
         }
-        let few = |before: &&BooleanBuffer| before.count_set_bits() < chunk.span_count() / FEW_SPANS;
+        let few_of = if self.columns.len() == 1 && self.is_at_hand(chunk) { FEW_AT_HAND } else { FEW_SPANS };
+        let few = |before: &&BooleanBuffer| before.count_set_bits() < chunk.span_count() / few_of;
         if let Some(few) = before.filter(few)
             && let Some(mask) = self.spans_of_few(chunk, few).await?
         {
@@ -302,6 +256,11 @@ impl Condition {
             },
             None => self.spans_of_all(chunk).await,
         }
+    }
+
+    /// Whether the codes of its columns are at hand.
+    fn is_at_hand(&self, chunk: &mut dyn SpanChunk) -> bool {
+        self.columns.iter().all(|column| chunk.has_codes_at_hand(column, self.needs()))
     }
 
     /// Asks of the values that one or two columns have; `None` if they have too many.
@@ -472,8 +431,12 @@ impl ScanFilter {
 
     /// Leaves out of a chunk, if that spares enough, traces that cannot pass by the bounds of pages.
     pub async fn narrow(&self, chunk: &mut dyn SpanChunk) -> Result<()> {
-        let open = self.conditions.iter().filter(|c| c.columns.len() == 1 && c.places().is_none() && c.decided(chunk).is_none());
-        let tests: Vec<_> = open.map(|c| (&c.columns[0], c.test(0))).collect();
+        let open: Vec<_> = self.conditions.iter().filter(|c| c.places().is_none() && c.decided(chunk).is_none()).collect();
+        // If nothing is to be read to filter, the spans that pass are known soon, which is more than bounds of pages tell.
+        if open.iter().all(|c| c.is_at_hand(chunk)) {
+            return Ok(());
+        }
+        let tests: Vec<_> = open.into_iter().filter(|c| c.columns.len() == 1).map(|c| (&c.columns[0], c.test(0))).collect();
         if tests.is_empty() { Ok(()) } else { chunk.narrow(&tests).await }
     }
 
@@ -566,24 +529,6 @@ mod tests {
             let text = now.to_string();
             dynamic.update(now).unwrap();
             assert_eq!(excluded(), due, "{text}");
-        }
-    }
-
-    #[test]
-    fn statistics_decide_comparisons() {
-        let decided = |op, literal| Comparison { field: SpanField::DurationNs, op, literal }.decided((10, 20));
-        let cases = [
-            (Operator::Lt, [(10, Some(false)), (11, None), (20, None), (21, Some(true))]),
-            (Operator::LtEq, [(9, Some(false)), (10, None), (19, None), (20, Some(true))]),
-            (Operator::Gt, [(9, Some(true)), (10, None), (19, None), (20, Some(false))]),
-            (Operator::GtEq, [(10, Some(true)), (11, None), (20, None), (21, Some(false))]),
-            (Operator::Eq, [(9, Some(false)), (10, None), (20, None), (21, Some(false))]),
-            (Operator::NotEq, [(9, None), (10, None), (20, None), (21, None)]),
-        ];
-        for (op, expected) in cases {
-            for (literal, expected) in expected {
-                assert_eq!(decided(op, literal), expected, "{op} {literal}");
-            }
         }
     }
 }

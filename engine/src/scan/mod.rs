@@ -8,6 +8,7 @@ mod chunk;
 mod coded;
 mod codes;
 mod columns;
+mod comparison;
 mod exec;
 mod filter;
 mod groups;
