@@ -87,6 +87,29 @@ fn deep_json(depth: usize) -> Vec<u8> {
 }
 
 #[test]
+fn a_live_span_without_an_end_is_counted() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path());
+    server.push(&otlp::request("web", vec![Span { trace_id: vec![6; 16], ..good_span(1) }]));
+    server.flush();
+    let open = Span { end_time_unix_nano: 0, attributes: vec![otlp::text("v", "open")], ..good_span(2) };
+    server.push(&otlp::request("web", vec![open]));
+    let second = START / 1_000_000_000;
+    let (start, end) = ((second - 60).to_string(), (second + 60).to_string());
+    let counted = |query: &str| {
+        let path = http::with_query("/api/metrics/query", &[("q", query), ("start", &start), ("end", &end)]);
+        let answer: serde_json::Value = server.get(&path).ok().json();
+        answer["series"][0]["value"].as_f64().unwrap_or_default()
+    };
+    // The second time it is in memory what the block has and has not.
+    for _ in 0..3 {
+        assert_eq!(counted("{ span.v = \"open\" } | count_over_time()"), 1.0);
+        assert_eq!(counted("{ } | count_over_time()"), 2.0);
+        assert_eq!(counted("{ span.v = \"shut\" } | count_over_time()"), 0.0);
+    }
+}
+
+#[test]
 fn spans_with_bad_ids_are_counted_out() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(home.path());
