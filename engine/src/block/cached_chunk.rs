@@ -291,14 +291,14 @@ impl SpanChunk for CachedChunk {
         self.inner.spans_at(places)
     }
 
-    fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {
+    async fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {
         if self.is_part() {
-            return self.inner.attributes(scope);
+            return self.inner.attributes(scope).await;
         }
         if let Some((_, known)) = self.attributes.iter().find(|(known, _)| *known == scope) {
             return Ok(known.clone());
         }
-        let found = self.inner.attributes(scope)?;
+        let found = self.inner.attributes(scope).await?;
         self.inner.rows.cache().put_attributes(self.inner.rows.place(), scope, &found);
         Ok(found)
     }

@@ -17,7 +17,7 @@ use parquet::file::{metadata::ColumnChunkMetaData, statistics::Statistics};
 
 use super::{
     attribute_json,
-    attribute_set::{attribute_set_leaves, coded_attributes},
+    attribute_set::{attribute_set_leaves, coded_attributes, coded_attributes_with},
     attributes::{attribute, first_leaves, key_leaf, value_leaves},
     cached_chunk::CachedChunk,
     coded::{Verdict, coded, coded_at, dictionaries, excluded, rounded_bounds, rounded_leaf},
@@ -438,9 +438,9 @@ impl SpanChunk for RowGroupChunk {
         }
     }
 
-    fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {
+    async fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {
         self.checked_shape(&SpanColumn::Attributes(scope))?;
-        Ok(Arc::new(coded_attributes(&mut self.rows, scope)?))
+        Ok(Arc::new(coded_attributes_with(&mut self.rows, scope, |()| tokio::task::yield_now()).await?))
     }
 
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {

@@ -226,7 +226,7 @@ impl States {
         for (function, arguments) in functions {
             // Here the query can be stopped.
             tokio::task::yield_now().await;
-            inputs.push(values.input(function, arguments, &groups)?);
+            inputs.push(values.input(function, arguments, &groups).await?);
         }
         let keys = keys.iter().map(|key| values.of_groups(key, &groups)).collect::<Result<Vec<_>>>()?;
 

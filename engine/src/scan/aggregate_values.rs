@@ -190,12 +190,12 @@ impl<'a> Values<'a> {
     }
 
     /// What a function gets.
-    pub fn input(&mut self, function: &AggregateFunctionExpr, arguments: &[Arc<dyn PhysicalExpr>], groups: &Groups) -> Result<Input> {
+    pub async fn input(&mut self, function: &AggregateFunctionExpr, arguments: &[Arc<dyn PhysicalExpr>], groups: &Groups) -> Result<Input> {
         if counts_all(function, arguments) {
             return Ok(Input::States(Arc::new(Int64Array::from(groups.counts.clone()))));
         }
         if let ([argument], true) = (arguments, function.fun().inner().is::<ValueCounts>()) {
-            return Ok(Input::States(self.value_counts(argument, groups)?));
+            return Ok(Input::States(self.value_counts(argument, groups).await?));
         }
         if takes_any(function) {
             let mut arrays = arguments.iter().map(|expr| self.of_examples(expr, &groups.examples)).collect::<Result<Vec<_>>>()?;
@@ -235,11 +235,11 @@ impl<'a> Values<'a> {
     }
 
     /// How many spans of each group have each value of an expression, or each attribute of a set.
-    fn value_counts(&mut self, argument: &Arc<dyn PhysicalExpr>, groups: &Groups) -> Result<ArrayRef> {
+    async fn value_counts(&mut self, argument: &Arc<dyn PhysicalExpr>, groups: &Groups) -> Result<ArrayRef> {
         let column = argument.downcast_ref::<Column>().map(Column::index);
         let count = groups.counts.len();
         if let Some(SpanColumn::Attributes(scope)) = column.map(|at| self.column(at)).transpose()? {
-            let attributes = self.chunk.attributes(*scope)?;
+            let attributes = self.chunk.attributes(*scope).await?;
             return match self.spans {
                 None => attributes.count(&groups.of_span, count),
                 Some(spans) => {

@@ -92,8 +92,8 @@ pub trait SpanChunk: Debug + Send {
     /// The spans at these places, ascending.
     fn spans_at(&self, places: &HashSet<i128>) -> Vec<u32>;
 
-    /// The loaded attributes of a scope, for all spans.
-    fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>>;
+    /// The loaded attributes of a scope, for all spans. There are many: while they are made the query can be stopped.
+    async fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>>;
 
     /// The traces of the chunk, in the order of its spans; `None` if that is not known. Fetches what it needs.
     async fn traces(&mut self) -> Result<Option<ChunkTraces>> {

@@ -486,7 +486,7 @@ mod tests {
             Vec::new()
         }
 
-        fn attributes(&mut self, _: AttributeScope) -> Result<Arc<CodedAttributes>> {
+        async fn attributes(&mut self, _: AttributeScope) -> Result<Arc<CodedAttributes>> {
             Err(crate::Error::internal("not asked for"))
         }
 

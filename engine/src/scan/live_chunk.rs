@@ -126,7 +126,7 @@ impl SpanChunk for LiveChunk {
         rows.filter(|(_, row)| places.contains(&row.place())).map(|(at, _)| at as u32).collect()
     }
 
-    fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {
+    async fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {
         Ok(Arc::new(coded_attributes(&self.traces.iter().flat_map(PreparedTrace::rows).collect::<Vec<_>>(), scope)?))
     }
 
