@@ -34,7 +34,7 @@ QUERIES = {
     "metrics: rate by a pair": ("range", "{ } | rate() by (span.user.id, name)"),
     "metrics: compare()": ("range", "{ } | compare({ status = error })"),
     "metrics: structural": ("range", '{ kind = server } > { kind = client } | rate() by (name)'),
-    "SQL: sort": ("sql", "select name, duration_ns, start_time from spans order by name, duration_ns"),
+    "SQL: sort": ("sql", "select name, span_id, duration_ns from spans order by duration_ns desc, span_id limit 300000"),
     "SQL: group": ("sql", "select span_attributes, count(*) from spans group by 1 order by 2 desc limit 10"),
     "SQL: join": ("sql", "select count(*) from spans a join spans b on a.trace_id = b.trace_id and a.duration_ns < b.duration_ns"),
 }
