@@ -4,7 +4,7 @@
 use tracehouse_engine::{Error, ErrorKind, Result};
 
 use super::aggregate::ScalarTest;
-use crate::syntax::{BinaryOp, FieldExpr, Pipeline, ScalarExpr, ScalarFilter, SpansetExpr, SpansetOp, Stage, Static, UnaryOp};
+use crate::syntax::{BinaryOp, Field, FieldExpr, Pipeline, ScalarExpr, ScalarFilter, SpansetExpr, SpansetOp, Stage, Static, UnaryOp};
 
 /// A pipeline, and what it needs to know of each span.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -107,8 +107,8 @@ fn number(known: &mut Vec<FieldExpr>, expr: &FieldExpr) -> usize {
 /// The conditions one of which a span must meet to have any part in a pipeline's answer; each is a conjunction. Nothing if
 /// every span may have a part.
 ///
-/// A pipeline that begins with a group or an aggregate looks at the spans that have a value for one of them, as in Tempo:
-/// `by(span.a)` has no group of the spans without `a`, `{ } | by(span.a)` has.
+/// A pipeline that begins with a group or an aggregate looks at the spans that have a value for one of them or that a later
+/// filter touches, as in Tempo: `by(span.a)` has no group of the spans without `a`, `{ } | by(span.a)` has.
 pub fn entrances(pipeline: &Pipeline) -> Option<Vec<Vec<FieldExpr>>> {
     let mut stages = pipeline.stages.iter().filter(|s| !matches!(s, Stage::Select(_))).peekable();
     let Stage::Spansets(first) = stages.peek()? else { return entrances_by_value(stages) };
@@ -135,21 +135,48 @@ fn entrances_of(expr: &SpansetExpr) -> Option<Vec<Vec<FieldExpr>>> {
     }
 }
 
-/// Of a pipeline that begins with groups and aggregates: one of their fields has a value.
+/// Of a pipeline that begins with groups and aggregates: one of their fields has a value, or one comparison of a later filter
+/// holds, whatever the filter makes of it (as Tempo 3.0.3 answers; what a filter negates does not count).
 fn entrances_by_value<'a>(stages: impl Iterator<Item = &'a Stage>) -> Option<Vec<Vec<FieldExpr>>> {
     let mut found: Vec<Vec<FieldExpr>> = Vec::new();
     for stage in stages {
-        let expr = match stage {
-            Stage::By(expr) => Some(expr),
-            Stage::Scalar(ScalarFilter { lhs: ScalarExpr::Aggregate(aggregate), .. }) => aggregate.expr.as_ref(),
-            _ => break,
-        };
-        for field in expr.into_iter().flat_map(FieldExpr::fields) {
-            let exists = FieldExpr::Unary { op: UnaryOp::Exists, expr: Box::new(FieldExpr::Field(field.clone())) };
-            found.push(vec![exists]);
+        match stage {
+            Stage::By(expr) => any_field(expr, &mut found),
+            Stage::Scalar(ScalarFilter { lhs: ScalarExpr::Aggregate(aggregate), .. }) => {
+                aggregate.expr.iter().for_each(|expr| any_field(expr, &mut found));
+            }
+            Stage::Spansets(expr) => {
+                let mut filters = Vec::new();
+                filters_of(expr, &mut filters);
+                for filter in filters {
+                    comparisons(filter, &mut found)?;
+                }
+            }
+            Stage::Scalar(_) | Stage::Coalesce | Stage::Select(_) => {}
         }
     }
     (!found.is_empty()).then_some(found)
+}
+
+fn any_field(expr: &FieldExpr, found: &mut Vec<Vec<FieldExpr>>) {
+    let exists = |field: &Field| FieldExpr::Unary { op: UnaryOp::Exists, expr: Box::new(FieldExpr::Field(field.clone())) };
+    found.extend(expr.fields().into_iter().map(|field| vec![exists(field)]));
+}
+
+/// Adds the comparisons of a filter, each by itself; `None` if every span passes one.
+fn comparisons(expr: &FieldExpr, found: &mut Vec<Vec<FieldExpr>>) -> Option<()> {
+    match expr {
+        FieldExpr::Static(Static::Bool(true)) => None,
+        FieldExpr::Static(_) | FieldExpr::Unary { op: UnaryOp::Not | UnaryOp::Negate, .. } => Some(()),
+        FieldExpr::Binary { op: BinaryOp::And | BinaryOp::Or, lhs, rhs } => {
+            comparisons(lhs, found)?;
+            comparisons(rhs, found)
+        }
+        FieldExpr::Binary { .. } | FieldExpr::Unary { .. } | FieldExpr::Field(_) => {
+            found.push(vec![expr.clone()]);
+            Some(())
+        }
+    }
 }
 
 /// The filters of a pipeline that only filters (and selects): `{ a } | { b } | select(c)`. Such a search needs no look at
@@ -168,23 +195,24 @@ pub fn plain_filters(pipeline: &Pipeline) -> Option<Vec<&FieldExpr>> {
 
 /// All filters of a pipeline, wherever they stand, in order.
 pub fn all_filters(pipeline: &Pipeline) -> Vec<&FieldExpr> {
-    fn of<'a>(expr: &'a SpansetExpr, found: &mut Vec<&'a FieldExpr>) {
-        match expr {
-            SpansetExpr::Filter(filter) => found.push(filter),
-            SpansetExpr::Pipeline(pipeline) => found.extend(all_filters(pipeline)),
-            SpansetExpr::Binary { lhs, rhs, .. } => {
-                of(lhs, found);
-                of(rhs, found);
-            }
-        }
-    }
     let mut found = Vec::new();
     for stage in &pipeline.stages {
         if let Stage::Spansets(expr) = stage {
-            of(expr, &mut found);
+            filters_of(expr, &mut found);
         }
     }
     found
+}
+
+fn filters_of<'a>(expr: &'a SpansetExpr, found: &mut Vec<&'a FieldExpr>) {
+    match expr {
+        SpansetExpr::Filter(filter) => found.push(filter),
+        SpansetExpr::Pipeline(pipeline) => found.extend(all_filters(pipeline)),
+        SpansetExpr::Binary { lhs, rhs, .. } => {
+            filters_of(lhs, found);
+            filters_of(rhs, found);
+        }
+    }
 }
 
 /// Whether a pipeline is nothing but filters that no span passes: `{ false }`, `{ false } || { 1 = 2 }`.
