@@ -255,8 +255,10 @@ mod tests {
             ("({ .a } | count() > 1) > ({ .b } | { .c })", "a, b+c"),
             ("{ .a } || { .b } | { .c }", "a, b"),
             ("select(.x) | { .a } | by(.b)", "a"),
-            ("by(.x) | max(.y + .z) > 1 | { .a }", "x, y, z"),
-            ("count() > 1 | { .a }", "all"),
+            ("by(.x) | max(.y + .z) > 1 | { .a }", "x, y, z, a"),
+            ("count() > 1 | { .a }", "a"),
+            ("count() > 1 | { .a && !(.b = 1) || .c > 2 }", "a, c"),
+            ("by(.x) | { true }", "all"),
             ("({ .a }) && (count() > 1)", "all"),
         ] {
             let found = entrances(&pipeline(text));
