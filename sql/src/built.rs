@@ -1,6 +1,6 @@
 //! Rules for plans that are built over the table of spans, as those of TraceQL are: such a plan has no names to be looked up, no
-//! subqueries and no joins, so most of DataFusion's logical rules, which look at every node for those, find nothing in it. They
-//! took a third of the time of a query that is answered from memory.
+//! subqueries and no joins, so most of DataFusion's logical rules, which look at every node for those, find nothing in it.
+//! Analysis and logical rules took a third of the time of a query that is answered from memory.
 
 use std::sync::Arc;
 

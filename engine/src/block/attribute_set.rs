@@ -38,7 +38,7 @@ pub(super) fn attribute_set_leaves(rows: &Rows, scope: AttributeScope) -> Vec<St
 
 /// The attributes of spans, resources or instrumentation scopes, made at once.
 pub(super) fn coded_attributes(rows: &mut Rows, scope: AttributeScope) -> Result<CodedAttributes> {
-    let made = coded_attributes_with(rows, scope, std::future::ready).now_or_never();
+    let made = coded_attributes_with(rows, scope, || std::future::ready(())).now_or_never();
     made.unwrap_or_else(|| Err(Error::internal("attributes were waited for")))
 }
 
@@ -46,7 +46,7 @@ pub(super) fn coded_attributes(rows: &mut Rows, scope: AttributeScope) -> Result
 pub(super) async fn coded_attributes_with<F: Future<Output = ()> + Send>(
     rows: &mut Rows,
     scope: AttributeScope,
-    pause: impl Fn(()) -> F + Send,
+    pause: impl Fn() -> F + Send,
 ) -> Result<CodedAttributes> {
     let at = scope_path(scope).1;
     if scope.is_repeated() {
@@ -61,9 +61,9 @@ pub(super) async fn coded_attributes_with<F: Future<Output = ()> + Send>(
     }
     let mut set = AttributeSet::default();
     let generic = rows.leaf(&key_leaf(scope))?;
-    pause(()).await;
+    pause().await;
     let keys = Keys::new(&generic)?;
-    pause(()).await;
+    pause().await;
     let mut taken: HashMap<String, Vec<bool>> = HashMap::new();
     let things = owner_count(rows, scope)?;
     let mut columns: Vec<(String, String)> = Vec::new();
@@ -77,17 +77,17 @@ pub(super) async fn coded_attributes_with<F: Future<Output = ()> + Send>(
         let shared = keys.has(key) || !met.insert(key) || columns.iter().filter(|(k, _)| k == key).count() > 1;
         let taken = shared.then(|| taken.entry(key.clone()).or_insert_with(|| vec![false; things]));
         set.add_column(key, &column(rows, path)?, key == SERVICE_NAME && path == SERVICE_NAME_LEAF, taken)?;
-        pause(()).await;
+        pause().await;
     }
     let mut generic = Generic::new(&keys, &taken);
     for (leaf, _) in VALUE_LEAVES {
         let values = column(rows, &value_leaf(scope, leaf))?;
-        pause(()).await;
+        pause().await;
         generic.add(&values, &mut set);
-        pause(()).await;
+        pause().await;
     }
     generic.finish(&mut set);
-    pause(()).await;
+    pause().await;
     Ok(CodedAttributes { attributes: set.finish()?, things: set.things, codes: set.codes, starts })
 }
 

@@ -440,7 +440,7 @@ impl SpanChunk for RowGroupChunk {
 
     async fn attributes(&mut self, scope: AttributeScope) -> Result<Arc<CodedAttributes>> {
         self.checked_shape(&SpanColumn::Attributes(scope))?;
-        Ok(Arc::new(coded_attributes_with(&mut self.rows, scope, |()| tokio::task::yield_now()).await?))
+        Ok(Arc::new(coded_attributes_with(&mut self.rows, scope, tokio::task::yield_now).await?))
     }
 
     fn column(&mut self, column: &SpanColumn, selection: Option<&UInt32Array>) -> Result<ArrayRef> {

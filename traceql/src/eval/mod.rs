@@ -1,6 +1,6 @@
 //! Evaluates a field expression over columns of spans: one truth value a span.
 //!
-//! `&&`, `||` and comparisons with a literal work column by column (text once per dictionary entry); everything else goes
+//! `&&`, `||` and comparisons with a literal work column by column (patterns once per dictionary entry); everything else goes
 //! value by value through `syntax::value`, which holds the rules of the types.
 
 mod bind;

@@ -9,7 +9,7 @@ use std::sync::{
 use arrow::array::StringArray;
 use regex::Regex;
 
-/// Dictionaries that are remembered: one for each block that is read at the same time.
+/// Dictionaries that are remembered, those that were asked last: partitions of a scan ask each another one.
 const DICTIONARIES_MAX: usize = 16;
 
 const UNKNOWN: u8 = 0;
